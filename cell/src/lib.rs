@@ -23,5 +23,6 @@ pub use job::{Host, Job, JobKind, Spread, Task, TaskState};
 pub use machine::{DomainKind, Machine};
 pub use resources::{
     Bytes, Capacity, GPU_DEVICE, GPU_DEVICE_COUNT_MAX, GpuRequest, MilliCpu, MilliGpu, Resources,
+    Unstated,
 };
 pub use state::Cell;

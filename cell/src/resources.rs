@@ -113,6 +113,18 @@ pub struct Resources {
     pub disk: Bytes,
     /// GPUs.
     pub gpu: GpuRequest,
+    /// What of it was not stated, and so is zero. A stated zero is something else to Kubernetes, whose
+    /// scores assume a default where nothing is stated.
+    pub unstated: Unstated,
+}
+
+/// Which limits were not stated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Unstated {
+    /// CPU.
+    pub cpu: bool,
+    /// RAM.
+    pub ram: bool,
 }
 
 /// What a machine has to give.

@@ -18,6 +18,7 @@ use crate::machine::{DomainKind, Machine};
 use crate::quantity::Scalar;
 use crate::resources::{
     Bytes, Capacity, GPU_DEVICE, GPU_DEVICE_COUNT_MAX, GpuRequest, MilliCpu, MilliGpu, Resources,
+    Unstated,
 };
 use crate::state::Cell;
 
@@ -64,10 +65,12 @@ pub struct MachineSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitSpec {
-    /// CPU: cores or milli-cores.
-    pub cpu: MilliCpu,
-    /// RAM.
-    pub ram: Bytes,
+    /// CPU: cores or milli-cores; left out: none, and not stated (see [`Unstated`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<MilliCpu>,
+    /// RAM; left out: none, and not stated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ram: Option<Bytes>,
     /// Local disk; none if left out.
     #[serde(default)]
     pub disk: Bytes,
@@ -430,7 +433,13 @@ fn resources(field: &str, spec: &LimitSpec) -> Result<Resources, SpecError> {
             GpuRequest { count: gpu.count, milli_each: MilliGpu(milli) }
         }
     };
-    Ok(Resources { cpu: spec.cpu, ram: spec.ram, disk: spec.disk, gpu })
+    Ok(Resources {
+        cpu: spec.cpu.unwrap_or_default(),
+        ram: spec.ram.unwrap_or_default(),
+        disk: spec.disk,
+        gpu,
+        unstated: Unstated { cpu: spec.cpu.is_none(), ram: spec.ram.is_none() },
+    })
 }
 
 fn read_constraint(field: &str, spec: &ConstraintSpec) -> Result<Constraint, SpecError> {
