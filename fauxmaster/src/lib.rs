@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Fauxmaster: the scheduler under a trace. Packs a workload, compacts its cell, and says why a task is
+//! pending.
+//!
+//! In: a [`traces::Trace`] and options. Out: the figures of [`report`], from which tables, JSON and the
+//! pages of `experiments` are made. Time is read here, for the figures alone; what is decided depends on
+//! trace, options and seed.
+//!
+//! Source: Borg (EuroSys '15) §3.1 ("Fauxmaster"), §5.1 (cell compaction).
+
+pub mod report;
+pub mod workload;
+
+mod bound;
+mod compact;
+mod pack;
+
+pub use compact::{
+    CompactError, CompactOptions, PENDING_ALLOWANCE, compact, nearest_rank, sweep_ratios,
+};
+pub use pack::{
+    PackError, PackOptions, Packing, QueueChoice, Start, assignment_hash, outcome_by_job, pack,
+    peak_memory_bytes,
+};

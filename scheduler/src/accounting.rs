@@ -72,8 +72,12 @@ mod tests {
 
     #[test]
     fn reservations_round_up_and_leave_disk_alone() {
-        let limit =
-            Resources { cpu: MilliCpu(101), ram: Bytes(1000), disk: Bytes(7), ..Resources::default() };
+        let limit = Resources {
+            cpu: MilliCpu(101),
+            ram: Bytes(1000),
+            disk: Bytes(7),
+            ..Resources::default()
+        };
         let reservation = UsageRatio { cpu_permille: 270, ram_permille: 790 }.reservation(limit);
         assert_eq!(reservation.cpu, MilliCpu(28)); // 101 · 0.27 = 27.27
         assert_eq!(reservation.ram, Bytes(790));

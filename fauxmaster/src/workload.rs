@@ -1,0 +1,66 @@
+//! What is packed: which tasks of a trace, onto which machines in which order.
+
+use cell::{Cell, JobKind, TaskId};
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use scheduler::Slot;
+use traces::{Trace, Workload};
+
+/// Tasks to pack from scratch, in the order of their submission: those the trace's [`Workload`] names,
+/// without those tied to a machine; and the allocs that jobs of these tasks run in.
+#[must_use]
+pub fn from_scratch(trace: &Trace) -> Vec<TaskId> {
+    let cell = &trace.cell;
+    let wanted = |task: &cell::Task| match trace.workload {
+        Workload::Running => task.is_running(),
+        Workload::All => true,
+    };
+    cell.tasks()
+        .filter(|(_, job, task)| {
+            !job.tied_to_machines && (wanted(task) || job.kind == JobKind::AllocSet)
+        })
+        .map(|(id, _, _)| id)
+        .collect()
+}
+
+/// Tasks that wait in the recorded state, without those tied to a machine.
+#[must_use]
+pub fn waiting(cell: &Cell) -> Vec<TaskId> {
+    cell.tasks()
+        .filter(|(_, job, task)| !job.tied_to_machines && !task.is_running())
+        .map(|(id, _, _)| id)
+        .collect()
+}
+
+/// What a stream of random numbers is for. Each purpose has its own stream, so that a draw more in one
+/// shifts no other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose {
+    /// The order in which machines are taken.
+    MachineOrder = 1,
+    /// Seeds of passes.
+    PassSeed = 2,
+}
+
+/// The generator for a purpose, of trial `trial` of `seed`.
+pub(crate) fn generator(seed: u64, purpose: Purpose, trial: u64) -> ChaCha8Rng {
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    generator.set_stream(trial << 8 | purpose as u64);
+    generator
+}
+
+/// The seed of a trial's passes.
+pub(crate) fn pass_seed(seed: u64, trial: u64) -> u64 {
+    generator(seed, Purpose::PassSeed, trial).next_u64()
+}
+
+/// `clones` copies of all machines, in a random order: any prefix of it keeps the mix of machines.
+pub(crate) fn machine_order(cell: &Cell, clones: usize, seed: u64, trial: u64) -> Vec<Slot> {
+    let clone_ids = 0..u32::try_from(clones).expect("a handful of clones");
+    let mut slots: Vec<Slot> = clone_ids
+        .flat_map(|clone| Slot::all(cell).into_iter().map(move |slot| Slot { clone, ..slot }))
+        .collect();
+    slots.shuffle(&mut generator(seed, Purpose::MachineOrder, trial));
+    slots
+}

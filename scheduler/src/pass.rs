@@ -1,0 +1,552 @@
+//! A scheduling pass: takes a snapshot and a queue, returns a plan.
+//!
+//! In: an immutable [`Snapshot`], the tasks that wait, a [`Policy`], a seed. Out: a [`Plan`] of
+//! assignments with their victims, the tasks left pending, and the snapshot as it would be. For each task
+//! in the order of the queue: feasible, then score, then choose, then, if nothing was feasible, preempt.
+//! The same input gives the same plan; the switches of [`Speed`] change how long it takes and nothing
+//! else.
+//!
+//! Source: Borg (EuroSys '15) §3.2 (queue, feasibility, scoring, preemption) and §3.4 (score caching,
+//! equivalence classes, relaxed randomization).
+
+use std::collections::BTreeMap;
+
+use cell::{JobId, TaskId};
+
+use crate::equivalence::{Class, ClassIndex, Classes, mix};
+use crate::feasible;
+use crate::job_state::JobState;
+use crate::policy::{Base, Examine, Policy};
+use crate::preempt;
+use crate::queue::{Queue, QueueOrder};
+use crate::score::best_fit::BestFit;
+use crate::score::e_pvm::EPvm;
+use crate::score::hybrid::Hybrid;
+use crate::score::terms::{Mixing, Weights};
+use crate::score::{HostView, RowScore, inverse};
+use crate::snapshot::{Snapshot, exact};
+use crate::table::{Best, Key, Table, key};
+use crate::tables::Tables;
+
+/// How a pass goes about its work. No switch changes the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speed {
+    /// Tasks of an equivalence class share one table of scores; off: each task is scored afresh.
+    pub equivalence: bool,
+    /// Tables of scores are kept, and only hosts that changed are scored again; off: a table lasts as
+    /// long as the queue brings tasks of its class one after the other.
+    pub cache: bool,
+    /// The best host is found through an index; off: by looking at every score.
+    pub index: bool,
+}
+
+impl Default for Speed {
+    fn default() -> Self {
+        Self { equivalence: true, cache: true, index: true }
+    }
+}
+
+/// When a pass gives up: cell compaction asks only whether a workload fits.
+#[derive(Clone, Copy, Debug)]
+pub struct PendingLimit<'a> {
+    /// More pending tasks than this end the pass.
+    pub max: usize,
+    /// If given, a pending task that is not picky ends it too (one flag for each task of the cell, in
+    /// the order of [`cell::Cell::tasks`]).
+    pub picky: Option<&'a [bool]>,
+}
+
+/// What a pass is asked to do.
+#[derive(Clone, Debug)]
+pub struct PassOptions<'a> {
+    /// The policy.
+    pub policy: Policy,
+    /// The order of the queue inside a priority.
+    pub queue: QueueOrder,
+    /// Seeds ties and samples.
+    pub seed: u64,
+    /// How to go about it.
+    pub speed: Speed,
+    /// When to give up; `None`: never.
+    pub pending_limit: Option<PendingLimit<'a>>,
+}
+
+/// One task and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// The task.
+    pub task: TaskId,
+    /// The row of its host in [`Plan::end`].
+    pub row: usize,
+    /// Tasks that are preempted to make room, lowest priority first.
+    pub victims: Vec<TaskId>,
+}
+
+/// What a pass decided.
+#[derive(Clone, Debug)]
+pub struct Plan<'c> {
+    /// Assignments, in the order in which they were decided. A task that is preempted later in the pass
+    /// stays listed here; [`Plan::end`] has the outcome.
+    pub assignments: Vec<Assignment>,
+    /// Tasks that found no place, in the order of the queue.
+    pub pending: Vec<TaskId>,
+    /// Whether the queue was worked off; false where [`PendingLimit`] ended the pass.
+    pub is_complete: bool,
+    /// The snapshot with the plan carried out.
+    pub end: Snapshot<'c>,
+}
+
+/// Plans the tasks in `queue` (in the order of their submission) onto the snapshot's hosts.
+///
+/// # Panics
+/// If a task has a place already.
+#[must_use]
+pub fn pass<'c>(snapshot: &Snapshot<'c>, tasks: &[TaskId], options: &PassOptions<'_>) -> Plan<'c> {
+    match options.policy.base {
+        Base::Hybrid => Pass::new(Hybrid, snapshot, options).run(tasks),
+        Base::BestFit => Pass::new(BestFit, snapshot, options).run(tasks),
+        Base::EPvm => Pass::new(EPvm::new(snapshot.machine_count()), snapshot, options).run(tasks),
+        Base::Kube(strategy) => Pass::new(Base::kube(strategy), snapshot, options).run(tasks),
+    }
+}
+
+/// The columns that every class reads of a machine, in one place: amounts are exact integers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row<C> {
+    free_cpu: f64,
+    free_ram: f64,
+    /// Infinite where limits are not kept apart from charges.
+    prod_free_cpu: f64,
+    prod_free_ram: f64,
+    mixing: Mixing,
+    columns: C,
+}
+
+/// What a class asks of a row. A request of zero is never checked: its threshold is minus infinity.
+#[derive(Clone, Debug)]
+pub(crate) struct ClassNeeds<C> {
+    cpu: f64,
+    ram: f64,
+    prod_cpu: f64,
+    prod_ram: f64,
+    score: C,
+}
+
+/// A pass in progress.
+pub(crate) struct Pass<'a, 'c, S: RowScore> {
+    pub(crate) score: S,
+    pub(crate) snapshot: Snapshot<'c>,
+    options: &'a PassOptions<'a>,
+    weights: Weights,
+    inverse_weights: f64,
+    rows: Vec<Row<S::Columns>>,
+    /// Tie-break seed of each row: of the machine, not of its place in the order.
+    row_ties: Vec<u64>,
+    shapes: Vec<(f64, f64)>,
+    classes: Classes,
+    needs: Vec<ClassNeeds<S::Class>>,
+    tables: Tables,
+    pub(crate) job_states: BTreeMap<JobId, JobState>,
+    /// Rows that changed, in order.
+    journal: Vec<usize>,
+    /// Where Kubernetes' next attempt starts.
+    kube_start: usize,
+    decision_count: u64,
+    /// What each machine has installed beyond its own list, by row.
+    installed: BTreeMap<usize, std::collections::BTreeSet<&'c str>>,
+    evictions: preempt::Ledger,
+}
+
+impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
+    fn new(score: S, snapshot: &Snapshot<'c>, options: &'a PassOptions<'a>) -> Self {
+        let snapshot = snapshot.clone();
+        let weights = options.policy.weights;
+        let mut pass = Self {
+            rows: Vec::with_capacity(snapshot.hosts.len()),
+            row_ties: Vec::with_capacity(snapshot.hosts.len()),
+            shapes: Vec::new(),
+            classes: Classes::new(&snapshot),
+            needs: Vec::new(),
+            tables: Tables::new(options.speed, snapshot.machine_count()),
+            job_states: BTreeMap::new(),
+            journal: Vec::new(),
+            kube_start: 0,
+            decision_count: 0,
+            installed: BTreeMap::new(),
+            evictions: preempt::Ledger::of(&snapshot),
+            inverse_weights: 1.0 / weights.sum(),
+            score,
+            snapshot,
+            options,
+            weights,
+        };
+        pass.shapes =
+            pass.snapshot.shapes.iter().map(|&(cpu, ram)| (exact(cpu), exact(ram))).collect();
+        for row in 0..pass.snapshot.hosts.len() {
+            pass.push_row(row);
+        }
+        for (id, _, _) in pass.snapshot.cell.tasks() {
+            if let Some(placement) = pass.snapshot.placement(id) {
+                pass.install(id, placement.row);
+            }
+        }
+        pass
+    }
+
+    fn run(mut self, tasks: &[TaskId]) -> Plan<'c> {
+        let cell = self.snapshot.cell;
+        let mut queue = Queue::new(cell, tasks, self.options.queue);
+        let mut assignments = Vec::with_capacity(tasks.len());
+        let mut pending = Vec::new();
+        let mut is_complete = true;
+        while let Some(task) = queue.pop() {
+            self.decision_count += 1;
+            let class = self.class_of(task);
+            let (row, victims) = match self.choose(class, task) {
+                Some(best) => (best.row, Vec::new()),
+                None => match preempt::choose(&mut self, class, task) {
+                    Some(eviction) => (eviction.row, eviction.victims),
+                    None => {
+                        pending.push(task);
+                        if self.gives_up(&pending) {
+                            is_complete = false;
+                            break;
+                        }
+                        continue;
+                    }
+                },
+            };
+            for &victim in &victims {
+                for evicted in self.remove(victim) {
+                    queue.push(cell, evicted);
+                }
+            }
+            self.place(task, row);
+            assignments.push(Assignment { task, row, victims });
+        }
+        Plan { assignments, pending, is_complete, end: self.snapshot }
+    }
+
+    fn gives_up(&self, pending: &[TaskId]) -> bool {
+        let Some(limit) = self.options.pending_limit else { return false };
+        let newest = pending.last().expect("called after a push");
+        pending.len() > limit.max
+            || limit.picky.is_some_and(|picky| !picky[self.snapshot.dense(*newest)])
+    }
+
+    fn class_of(&mut self, task: TaskId) -> ClassIndex {
+        let class = self.classes.of(&self.snapshot, task, self.options.seed);
+        if class == self.needs.len() {
+            let demand = &self.classes.all[class].demand;
+            let at_least = |asked: i64| if asked > 0 { exact(asked) } else { f64::NEG_INFINITY };
+            let prod = demand.prod_limit.unwrap_or_default();
+            self.needs.push(ClassNeeds {
+                cpu: at_least(demand.charge.cpu),
+                ram: at_least(demand.charge.ram),
+                prod_cpu: at_least(prod.cpu),
+                prod_ram: at_least(prod.ram),
+                score: self.score.class(&self.classes.all[class].ask, &self.shapes),
+            });
+        }
+        class
+    }
+
+    /// The best host for a task of a class, of those that the policy looks at.
+    fn choose(&mut self, class: ClassIndex, task: TaskId) -> Option<Best> {
+        if self.classes.all[class].is_own {
+            let snapshot = &self.snapshot;
+            self.job_states.entry(task.job).or_insert_with(|| JobState::of(snapshot, task.job));
+        }
+        if let Some(alloc_set) = self.snapshot.cell.job(task.job).alloc_set {
+            return self.best_alloc(class, alloc_set);
+        }
+        let mut table = self.tables.take(class);
+        self.renew(class, &mut table);
+        let by_index = self.options.speed.index;
+        let machine_count = self.snapshot.machine_count();
+        let best = match self.options.policy.examine {
+            Examine::All if by_index => table.scores.best(),
+            Examine::All => table.scores.best_by_scan(),
+            Examine::Relaxed { enough } => {
+                let draw = mix(mix(self.options.seed) ^ self.decision_count);
+                let start = usize::try_from(draw % machine_count.max(1) as u64).unwrap_or(0);
+                table.scores.best_of_sample(start, enough, by_index).0
+            }
+            Examine::Kube { percentage } => {
+                let limit = crate::k8s::sampling::feasible_limit(machine_count, percentage);
+                let start = self.kube_start;
+                let (best, visited) = table.scores.best_of_sample(start, limit, by_index);
+                self.kube_start = (start + visited) % machine_count.max(1);
+                best
+            }
+        };
+        self.tables.put_back(class, table);
+        best
+    }
+
+    /// Brings a class's table up to date with everything that changed since it was last used.
+    fn renew(&self, class: ClassIndex, table: &mut crate::tables::ClassTable) {
+        let machine_count = self.snapshot.machine_count();
+        let own_journal =
+            self.job_states.get(&self.classes.all[class].job).map(|state| &state.journal);
+        let own_end = own_journal.map_or(0, Vec::len);
+        let changed = match table.fresh_until {
+            Some(at) => {
+                let own = own_journal.map_or(&[][..], |journal| &journal[at.own..]);
+                // Scoring so many rows one by one costs more than scoring all of them in a row.
+                let few = self.journal.len() - at.all + own.len() < machine_count / 2;
+                few.then(|| self.journal[at.all..].iter().chain(own))
+            }
+            None => None,
+        };
+        match changed {
+            Some(rows) => {
+                for &row in rows.filter(|&&row| row < machine_count) {
+                    table.scores.set(row, self.key(class, row));
+                }
+            }
+            None => self.fill(class, &mut table.scores),
+        }
+        table.fresh_until = Some(crate::tables::Fresh { all: self.journal.len(), own: own_end });
+    }
+
+    fn fill(&self, class: ClassIndex, table: &mut Table) {
+        let machine_count = self.snapshot.machine_count();
+        let of_class = &self.classes.all[class];
+        if self.needs_care(of_class) {
+            table.fill((0..machine_count).map(|row| self.key(class, row)));
+            return;
+        }
+        let needs = &self.needs[class];
+        let rows = self.rows[..machine_count].iter().zip(&self.row_ties);
+        table.fill(rows.map(|(row, &tie)| self.plain_key(of_class, needs, row, tie)));
+        if of_class.is_own {
+            // Different machines, and nothing else: the few that are in use.
+            for row in self.job_states[&of_class.job].machine_rows() {
+                table.set(row, 0);
+            }
+        }
+    }
+
+    /// Whether hosts must be looked at one by one: rules, or resources beside CPU and RAM.
+    fn needs_care(&self, class: &Class) -> bool {
+        class.has_rules || self.snapshot.has_disk || self.snapshot.has_gpu
+    }
+
+    /// The key of one row for a class.
+    pub(crate) fn key(&self, class: ClassIndex, row: usize) -> Key {
+        let of_class = &self.classes.all[class];
+        let tie = self.row_ties[row];
+        if !self.needs_care(of_class) {
+            if of_class.is_own
+                && self.job_states[&of_class.job].uses_machine(self.snapshot.hosts[row].machine_row)
+            {
+                return 0;
+            }
+            return self.plain_key(of_class, &self.needs[class], &self.rows[row], tie);
+        }
+        if !self.obeys_rules(of_class, row)
+            || !feasible::fits(&self.snapshot, &of_class.demand, row)
+        {
+            return 0;
+        }
+        let base = if self.snapshot.has_disk || self.snapshot.has_gpu {
+            let host = HostView::of(&self.snapshot.hosts[row]);
+            self.score.score_wide(&self.needs[class].score, &of_class.ask, &host)
+        } else {
+            self.score.score(&self.needs[class].score, &self.rows[row].columns)
+        };
+        key(self.total(of_class, base, row), of_class.tie_with(tie))
+    }
+
+    /// Whether a row keeps the hard rules of a class: constraints, different machines, spread.
+    pub(crate) fn obeys_rules(&self, class: &Class, row: usize) -> bool {
+        let job = self.snapshot.cell.job(class.job);
+        let machine = self.snapshot.cell.machine(self.snapshot.hosts[row].slot.machine);
+        job.constraints
+            .iter()
+            .all(|constraint| !constraint.is_hard() || constraint.holds(&machine.attributes))
+            && !(class.is_own && self.job_states[&class.job].rules_out(&self.snapshot, job, row))
+    }
+
+    /// The key of a row for a class that asks for nothing but CPU, RAM and perhaps different machines,
+    /// which the caller sees to.
+    #[inline(always)]
+    fn plain_key(
+        &self,
+        class: &Class,
+        needs: &ClassNeeds<S::Class>,
+        row: &Row<S::Columns>,
+        tie: u64,
+    ) -> Key {
+        let fits = (row.free_cpu >= needs.cpu)
+            & (row.free_ram >= needs.ram)
+            & (row.prod_free_cpu >= needs.prod_cpu)
+            & (row.prod_free_ram >= needs.prod_ram);
+        let base = self.score.score(&needs.score, &row.columns);
+        let weights = &self.weights;
+        let mixing = if class.demand.is_prod { row.mixing.for_prod } else { row.mixing.for_others };
+        // Without packages, soft constraints and spread these terms are 1 everywhere.
+        let same_everywhere = weights.locality + weights.soft + weights.spread;
+        let total = (weights.base * base + weights.mixing * mixing + same_everywhere)
+            * self.inverse_weights;
+        if fits { key(total, class.tie_with(tie)) } else { 0 }
+    }
+
+    /// The weighted score of a row with every term.
+    fn total(&self, class: &Class, base: f64, row: usize) -> f64 {
+        let job = self.snapshot.cell.job(class.job);
+        let machine = self.snapshot.cell.machine(self.snapshot.hosts[row].slot.machine);
+        let weights = &self.weights;
+        let mixing = self.rows[row].mixing;
+        let mixing = if class.demand.is_prod { mixing.for_prod } else { mixing.for_others };
+        let spread = self
+            .job_states
+            .get(&class.job)
+            .filter(|_| class.is_own)
+            .map_or(1.0, |state| state.spread_term(&self.snapshot, job, row));
+        let soft = feasible::soft_satisfied(&job.constraints, &machine.attributes);
+        (weights.base * base
+            + weights.mixing * mixing
+            + weights.locality * self.locality(class, row)
+            + weights.soft * soft
+            + weights.spread * spread)
+            * self.inverse_weights
+    }
+
+    /// The share of the job's packages that the machine has, 0..=1.
+    fn locality(&self, class: &Class, row: usize) -> f64 {
+        let packages = &self.snapshot.cell.job(class.job).packages;
+        let host = &self.snapshot.hosts[row];
+        let own = &self.snapshot.cell.machine(host.slot.machine).packages;
+        let installed = self.installed.get(&host.machine_row);
+        let here = packages.iter().filter(|package| {
+            own.contains(*package)
+                || installed.is_some_and(|installed| installed.contains(package.as_str()))
+        });
+        if packages.is_empty() {
+            return 1.0;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a few packages")]
+        {
+            here.count() as f64 / packages.len() as f64
+        }
+    }
+
+    /// The best alloc of an alloc set, among those that have a place.
+    fn best_alloc(&self, class: ClassIndex, alloc_set: JobId) -> Option<Best> {
+        self.snapshot
+            .alloc_rows(alloc_set)
+            .iter()
+            .map(|&row| Best { row, key: self.key(class, row) })
+            .filter(|best| best.key > 0)
+            .max_by_key(|best| (best.key, std::cmp::Reverse(best.row)))
+    }
+
+    fn place(&mut self, task: TaskId, row: usize) {
+        self.snapshot.place(task, row);
+        self.install(task, row);
+        self.evictions.add(self.snapshot.cell, task);
+        if let Some(state) = self.job_states.get_mut(&task.job) {
+            state.add(&self.snapshot, self.snapshot.cell.job(task.job), row);
+        }
+        self.changed(row);
+        if self.rows.len() < self.snapshot.hosts.len() {
+            // It was an alloc, which is a host now.
+            self.push_row(self.rows.len());
+        }
+    }
+
+    fn remove(&mut self, task: TaskId) -> Vec<TaskId> {
+        let rows: BTreeMap<TaskId, usize> = self
+            .snapshot
+            .placement(task)
+            .map(|placement| (task, placement.row))
+            .into_iter()
+            .collect();
+        let removed = self.snapshot.remove(task);
+        for &evicted in &removed {
+            self.evictions.remove(self.snapshot.cell, evicted);
+            // What ran in a removed alloc ran on a row that no longer hosts anything; the jobs of such
+            // tasks start their books anew.
+            match (rows.get(&evicted), self.job_states.get_mut(&evicted.job)) {
+                (Some(&row), Some(state)) => {
+                    state.remove(&self.snapshot, self.snapshot.cell.job(evicted.job), row);
+                }
+                (None, Some(_)) => {
+                    self.job_states.remove(&evicted.job);
+                    self.tables.forget_all();
+                }
+                (_, None) => {}
+            }
+        }
+        if let Some(&row) = rows.get(&task) {
+            self.changed(row);
+        }
+        for row in self.snapshot.machine_count()..self.rows.len() {
+            self.rows[row] = self.row_of(row);
+        }
+        removed
+    }
+
+    fn install(&mut self, task: TaskId, row: usize) {
+        let packages = &self.snapshot.cell.job(task.job).packages;
+        if !packages.is_empty() {
+            let machine_row = self.snapshot.hosts[row].machine_row;
+            let installed = self.installed.entry(machine_row).or_default();
+            installed.extend(packages.iter().map(String::as_str));
+            if machine_row != row && machine_row < self.rows.len() {
+                self.changed(machine_row);
+            }
+        }
+    }
+
+    fn changed(&mut self, row: usize) {
+        self.rows[row] = self.row_of(row);
+        self.journal.push(row);
+    }
+
+    fn push_row(&mut self, row: usize) {
+        let slot = self.snapshot.hosts[row].slot;
+        let machine = u64::from(slot.machine.0) << 32 | u64::from(slot.clone);
+        let alloc = self.snapshot.hosts[row].alloc;
+        let alloc = alloc.map_or(0, |id| mix(u64::from(id.job.0) << 32 | u64::from(id.position)));
+        self.row_ties.push(mix(machine ^ mix(self.options.seed) ^ alloc));
+        self.rows.push(self.row_of(row));
+    }
+
+    fn row_of(&self, row: usize) -> Row<S::Columns> {
+        let host = &self.snapshot.hosts[row];
+        let view = HostView::of(host);
+        let kept_apart = matches!(self.snapshot.accounting, crate::Accounting::Reclaimed(_));
+        let prod = |free: i64| if kept_apart { exact(free) } else { f64::INFINITY };
+        let (per_cpu, per_ram) = (inverse(view.capacity[0]), inverse(view.capacity[1]));
+        let share = |charged: crate::snapshot::Amounts| {
+            (0.5 * (exact(charged.cpu) * per_cpu + exact(charged.ram) * per_ram)).min(1.0)
+        };
+        Row {
+            free_cpu: view.free[0],
+            free_ram: view.free[1],
+            prod_free_cpu: prod(host.prod_free.cpu),
+            prod_free_ram: prod(host.prod_free.ram),
+            mixing: Mixing {
+                for_prod: share(host.charged_other),
+                for_others: share(host.charged_prod),
+            },
+            columns: self.score.columns(&view),
+        }
+    }
+
+    /// The tie-break of a row for a class; larger wins.
+    pub(crate) fn tie(&self, class: ClassIndex, row: usize) -> u64 {
+        self.classes.all[class].tie_with(self.row_ties[row])
+    }
+
+    pub(crate) fn class(&self, class: ClassIndex) -> &Class {
+        &self.classes.all[class]
+    }
+
+    pub(crate) fn ledger(&mut self) -> &mut preempt::Ledger {
+        &mut self.evictions
+    }
+}

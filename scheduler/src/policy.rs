@@ -1,0 +1,156 @@
+//! Policies: a score with its weights, how many hosts it looks at, and the order of its queue.
+//!
+//! Adding a policy is adding a line to [`policies`].
+
+use crate::k8s::KubeScore;
+use crate::k8s::fit::Strategy;
+use crate::queue::QueueOrder;
+use crate::score::terms::Weights;
+
+/// The score proper of a policy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Base {
+    /// [`crate::score::hybrid`].
+    Hybrid,
+    /// [`crate::score::best_fit`].
+    BestFit,
+    /// [`crate::score::e_pvm`].
+    EPvm,
+    /// [`crate::k8s`], with this strategy of `NodeResourcesFit`.
+    Kube(Strategy),
+}
+
+impl Base {
+    pub(crate) fn kube(strategy: Strategy) -> KubeScore {
+        KubeScore { strategy }
+    }
+}
+
+/// Which of the feasible hosts are scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Examine {
+    /// All of them: the best is exact.
+    All,
+    /// Relaxed randomization (Borg §3.4): hosts from a random start on, until so many were feasible.
+    Relaxed {
+        /// How many feasible hosts are enough, at least 1.
+        enough: usize,
+    },
+    /// Kubernetes' sampling with its rotating start, see [`crate::k8s::sampling`].
+    Kube {
+        /// `percentageOfNodesToScore`, 0..=100; 0 is adaptive.
+        percentage: usize,
+    },
+}
+
+/// A policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    name: &'static str,
+    about: &'static str,
+    /// The score proper.
+    pub base: Base,
+    /// Weights of the score and of the terms beside it.
+    pub weights: Weights,
+    /// Which hosts it looks at.
+    pub examine: Examine,
+    /// The order of its queue.
+    pub queue: QueueOrder,
+}
+
+/// A name that no policy has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown policy {name:?}; known are {known}")]
+pub struct UnknownPolicy {
+    name: String,
+    known: String,
+}
+
+/// All policies.
+#[must_use]
+pub fn policies() -> Vec<Policy> {
+    let borg = |name, about, base| Policy {
+        name,
+        about,
+        base,
+        weights: Weights::BORG,
+        examine: Examine::All,
+        queue: QueueOrder::RoundRobin,
+    };
+    let kube = |name, about, strategy, percentage| Policy {
+        name,
+        about,
+        base: Base::Kube(strategy),
+        weights: Weights::BASE_ONLY,
+        examine: Examine::Kube { percentage },
+        queue: QueueOrder::Fifo,
+    };
+    vec![
+        borg("borg-hybrid", "Borg's hybrid, which reduces stranded resources", Base::Hybrid),
+        borg("best-fit", "best fit: fill machines up", Base::BestFit),
+        borg("e-pvm", "E-PVM: spread the load (worst fit)", Base::EPvm),
+        kube(
+            "kube-default",
+            "kube-scheduler's default profile: least allocated and balanced, sampled nodes",
+            Strategy::LeastAllocated,
+            0,
+        ),
+        kube(
+            "kube-default-all-nodes",
+            "the same with percentageOfNodesToScore 100",
+            Strategy::LeastAllocated,
+            100,
+        ),
+        kube(
+            "kube-most-allocated",
+            "kube-scheduler packing bins: most allocated and balanced, sampled nodes",
+            Strategy::MostAllocated,
+            0,
+        ),
+    ]
+}
+
+impl Policy {
+    /// The policy called `name`.
+    ///
+    /// # Errors
+    /// If there is none; the error lists those that there are.
+    pub fn by_name(name: &str) -> Result<Self, UnknownPolicy> {
+        let all = policies();
+        let known = || all.iter().map(|policy| policy.name).collect::<Vec<_>>().join(", ");
+        let unknown = || UnknownPolicy { name: name.to_owned(), known: known() };
+        all.iter().find(|policy| policy.name == name).cloned().ok_or_else(unknown)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What it is, in a line.
+    #[must_use]
+    pub fn about(&self) -> &'static str {
+        self.about
+    }
+
+    /// Whether it models Kubernetes.
+    #[must_use]
+    pub fn is_kubernetes(&self) -> bool {
+        matches!(self.base, Base::Kube(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_are_found_by_name_and_the_error_lists_them() {
+        for policy in policies() {
+            assert_eq!(Policy::by_name(policy.name()).unwrap(), policy);
+        }
+        let error = Policy::by_name("borg").unwrap_err().to_string();
+        assert!(error.starts_with("unknown policy \"borg\"; known are borg-hybrid, "), "{error}");
+    }
+}

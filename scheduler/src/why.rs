@@ -1,0 +1,215 @@
+//! Why is my task pending? For each reason the number of hosts it rules out first, and the smallest
+//! single change of the task that would place it.
+//!
+//! In: a snapshot and a task without a place. Out: an [`Explanation`]. Source: Borg (EuroSys '15) §2.6.
+
+use std::collections::BTreeMap;
+
+use cell::{DomainKind, JobKind, TaskId};
+
+use crate::feasible::{Infeasible, reasons, shortfall};
+use crate::job_state::JobState;
+use crate::snapshot::Snapshot;
+
+/// Why a task has no place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    /// How many hosts there are: machines, or for a job in an alloc set the allocs that have a place.
+    pub host_count: usize,
+    /// Hosts on which the task fits as things are.
+    pub feasible_count: usize,
+    /// For each reason the hosts it rules out first, in the order in which reasons are looked for.
+    /// Together with `feasible_count` they add up to `host_count`.
+    pub ruled_out: Vec<(Infeasible, usize)>,
+    /// Single changes that would place it, the smallest first.
+    pub changes: Vec<Change>,
+}
+
+/// A single change of a task or its job, after which some hosts could run it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// What to change.
+    pub what: Remedy,
+    /// Hosts that the change makes feasible.
+    pub host_count: usize,
+}
+
+/// What to change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Remedy {
+    /// Ask for so many milli-cores less.
+    LessCpu(i64),
+    /// Ask for so many bytes of RAM less.
+    LessRam(i64),
+    /// Ask for so many bytes of disk less.
+    LessDisk(i64),
+    /// Ask for less GPU: for this share of one device in milli-GPU, or for so many whole devices.
+    GpuShare(u64),
+    /// Ask for so many whole GPU devices instead.
+    GpuDevices(u32),
+    /// Drop this constraint.
+    DropConstraint(String),
+    /// Let tasks of the job share a machine.
+    AllowSameMachine,
+    /// Let one more task of the job into a domain of this kind.
+    RaiseSpread(DomainKind),
+}
+
+impl Remedy {
+    /// How large the change is against what is asked, 0..=1; dropping a rule counts as 1.
+    fn size(&self, snapshot: &Snapshot<'_>, task: TaskId) -> f64 {
+        let limit = snapshot.cell.task(task).limit;
+        #[expect(clippy::cast_precision_loss, reason = "only compared")]
+        let part = |less: i64, asked: u64| less as f64 / asked.max(1) as f64;
+        match self {
+            Self::LessCpu(less) => part(*less, limit.cpu.0),
+            Self::LessRam(less) => part(*less, limit.ram.0),
+            Self::LessDisk(less) => part(*less, limit.disk.0),
+            Self::GpuShare(milli) => {
+                let less = limit.gpu.total().0.saturating_sub(*milli);
+                part(i64::try_from(less).unwrap_or(i64::MAX), limit.gpu.total().0)
+            }
+            Self::GpuDevices(count) => {
+                let less = i64::from(limit.gpu.count) - i64::from(*count);
+                part(less, u64::from(limit.gpu.count))
+            }
+            Self::DropConstraint(_) | Self::AllowSameMachine | Self::RaiseSpread(_) => 1.0,
+        }
+    }
+}
+
+/// Explains why `task`, which has no place in `snapshot`, has none.
+///
+/// # Panics
+/// If the task has a place.
+#[must_use]
+pub fn explain(snapshot: &Snapshot<'_>, task: TaskId) -> Explanation {
+    assert!(snapshot.placement(task).is_none(), "the task has a place");
+    let job = snapshot.cell.job(task.job);
+    let job_state = JobState::of(snapshot, task.job);
+    let rows: Vec<usize> = match job.alloc_set {
+        Some(alloc_set) => snapshot.alloc_rows(alloc_set).to_vec(),
+        None => (0..snapshot.machine_count()).collect(),
+    };
+    let mut ruled_out: BTreeMap<Infeasible, usize> = BTreeMap::new();
+    let mut feasible_count = 0;
+    // Rows that one change alone would open, with how much of it they need.
+    let mut openings: BTreeMap<Kind, Vec<i64>> = BTreeMap::new();
+    for &row in &rows {
+        let why_not = reasons(snapshot, &job_state, task, row);
+        let Some(first) = why_not.first() else {
+            feasible_count += 1;
+            continue;
+        };
+        *ruled_out.entry(first.clone()).or_default() += 1;
+        if let Some((kind, amount)) = single_change(snapshot, task, row, &why_not) {
+            openings.entry(kind).or_default().push(amount);
+        }
+    }
+    let mut changes: Vec<Change> =
+        openings.into_iter().filter_map(|(kind, amounts)| change(kind, &amounts)).collect();
+    let size = |change: &Change| change.what.size(snapshot, task);
+    changes.sort_by(|a, b| {
+        size(a)
+            .total_cmp(&size(b))
+            .then(b.host_count.cmp(&a.host_count))
+            .then_with(|| a.what.cmp(&b.what))
+    });
+    Explanation {
+        host_count: rows.len(),
+        feasible_count,
+        ruled_out: ruled_out.into_iter().collect(),
+        changes,
+    }
+}
+
+/// A kind of single change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Cpu,
+    Ram,
+    Disk,
+    GpuShare,
+    GpuDevices,
+    Constraint(String),
+    SameMachine,
+    Spread(DomainKind),
+}
+
+/// The one change that would open a row, and how much of it; `None` where more than one is needed, or
+/// where no change of the task helps.
+fn single_change(
+    snapshot: &Snapshot<'_>,
+    task: TaskId,
+    row: usize,
+    why_not: &[Infeasible],
+) -> Option<(Kind, i64)> {
+    let host = &snapshot.hosts[row];
+    let demand = snapshot.demand(task);
+    let limit = crate::snapshot::Amounts::of(&snapshot.cell.task(task).limit);
+    let short = shortfall(demand.charge, host.free);
+    let prod_short =
+        demand.prod_limit.map(|limit| shortfall(limit, host.prod_free)).unwrap_or_default();
+    // A missing charge is a missing part of the limit: scale it up where tasks are charged less.
+    let of_limit = |missing: i64, limit: i64, charge: i64| {
+        if missing == 0 {
+            return 0;
+        }
+        let scaled = i128::from(missing) * i128::from(limit);
+        i64::try_from((scaled + i128::from(charge) - 1) / i128::from(charge)).unwrap_or(limit)
+    };
+    let mut kinds: BTreeMap<Kind, i64> = BTreeMap::new();
+    for reason in why_not {
+        let (kind, amount) = match reason {
+            Infeasible::Cpu => (Kind::Cpu, of_limit(short.cpu, limit.cpu, demand.charge.cpu)),
+            Infeasible::Ram => (Kind::Ram, of_limit(short.ram, limit.ram, demand.charge.ram)),
+            Infeasible::Disk => (Kind::Disk, short.disk),
+            Infeasible::ProductionCpu => (Kind::Cpu, prod_short.cpu),
+            Infeasible::ProductionRam => (Kind::Ram, prod_short.ram),
+            Infeasible::Gpu if demand.gpu.count == 1 => {
+                let largest = host.gpus.devices().iter().copied().max().unwrap_or(0);
+                (Kind::GpuShare, i64::from(largest))
+            }
+            Infeasible::Gpu => {
+                let whole = host.gpus.devices().iter().filter(|&&free| free == 1000).count();
+                (Kind::GpuDevices, i64::try_from(whole).unwrap_or(0))
+            }
+            Infeasible::Constraint(text) => (Kind::Constraint(text.clone()), 0),
+            Infeasible::DifferentMachines => (Kind::SameMachine, 0),
+            Infeasible::Spread(domain) => (Kind::Spread(*domain), 0),
+        };
+        let entry = kinds.entry(kind).or_insert(amount);
+        *entry = amount.max(*entry);
+    }
+    let (kind, amount) = kinds.pop_first()?;
+    // No GPU at all on the host is not a smaller request.
+    let helps = !(matches!(kind, Kind::GpuShare | Kind::GpuDevices) && amount == 0);
+    (kinds.is_empty() && helps).then_some((kind, amount))
+}
+
+/// The smallest change of a kind, and how many hosts it opens.
+fn change(kind: Kind, amounts: &[i64]) -> Option<Change> {
+    let fewest = *amounts.iter().min()?;
+    let most = *amounts.iter().max()?;
+    let opened_by = |amount: i64| amounts.iter().filter(|&&needed| needed <= amount).count();
+    let with_at_least = |amount: i64| amounts.iter().filter(|&&free| free >= amount).count();
+    let (what, host_count) = match kind {
+        Kind::Cpu => (Remedy::LessCpu(fewest), opened_by(fewest)),
+        Kind::Ram => (Remedy::LessRam(fewest), opened_by(fewest)),
+        Kind::Disk => (Remedy::LessDisk(fewest), opened_by(fewest)),
+        Kind::GpuShare => (Remedy::GpuShare(u64::try_from(most).ok()?), with_at_least(most)),
+        Kind::GpuDevices => (Remedy::GpuDevices(u32::try_from(most).ok()?), with_at_least(most)),
+        Kind::Constraint(text) => (Remedy::DropConstraint(text), amounts.len()),
+        Kind::SameMachine => (Remedy::AllowSameMachine, amounts.len()),
+        Kind::Spread(domain) => (Remedy::RaiseSpread(domain), amounts.len()),
+    };
+    Some(Change { what, host_count })
+}
+
+/// Whether a task waits for an alloc: its job is in an alloc set none of whose allocs has a place.
+#[must_use]
+pub fn waits_for_alloc(snapshot: &Snapshot<'_>, task: TaskId) -> bool {
+    let job = snapshot.cell.job(task.job);
+    job.kind == JobKind::Job
+        && job.alloc_set.is_some_and(|alloc_set| snapshot.alloc_rows(alloc_set).is_empty())
+}
