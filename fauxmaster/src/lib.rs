@@ -7,7 +7,9 @@
 //!
 //! Source: Borg (EuroSys '15) §3.1 ("Fauxmaster"), §5.1 (cell compaction).
 
+pub mod args;
 pub mod report;
+pub mod table;
 pub mod workload;
 
 mod bound;

@@ -46,8 +46,15 @@ impl<'a> Table<'a> {
         names: &'static [&'static str],
         required: usize,
     ) -> Result<Self, TraceError> {
-        let reader =
-            csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file.text());
+        // The last line, too, ends in a line feed: `advance` relies on it. One more is a blank line.
+        let text: Box<dyn Read + 'a> = Box::new(file.text().chain(&b"\n"[..]));
+        let reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            // A carriage return before it is trimmed with the field. The default terminator takes it for
+            // the end of the line, and then counts the lines wrong.
+            .terminator(Terminator::Any(b'\n'))
+            .from_reader(text);
         let mut table = Self {
             file,
             reader,
@@ -110,8 +117,7 @@ impl<'a> Table<'a> {
             // The record's own position is that of the blank lines before it, so count from its end.
             let after = self.reader.position().line();
             let inner = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count() as u64;
-            let terminator = u64::from(!self.reader.is_done());
-            self.line = after.saturating_sub(inner + terminator).max(1);
+            self.line = after.saturating_sub(inner + 1).max(1);
             if self.record.len() != 1 || !self.record[0].trim_ascii().is_empty() {
                 return Ok(true);
             }
@@ -119,9 +125,10 @@ impl<'a> Table<'a> {
     }
 
     fn broken_off(&self, error: &csv::Error) -> TraceError {
-        let problem = match error.kind() {
-            csv::ErrorKind::Io(error) => format!("damaged, or ends early: {error}"),
-            _ => error.to_string(),
+        let problem = if let csv::ErrorKind::Io(error) = error.kind() {
+            format!("damaged, or ends early: {error}")
+        } else {
+            error.to_string()
         };
         TraceError::BrokenOff {
             file: self.file.label.to_string(),
