@@ -28,6 +28,10 @@ pub const SPEC_VERSION: u32 = 1;
 /// The most tasks one job may have. Our own limit: fifty times the largest job of the 2011 trace.
 pub const JOB_TASK_COUNT_MAX: u32 = 1_000_000;
 
+/// The most machines that one entry may make. Our own limit: ten times the largest cell that anyone has
+/// written about.
+pub const MACHINE_COUNT_MAX: u32 = 1_000_000;
+
 /// One machine, or `count` machines alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -242,18 +246,22 @@ impl CellBuilder {
             let problem = format!("{} devices; at most {GPU_DEVICE_COUNT_MAX}", spec.gpus);
             return Err(SpecError::new("gpus", problem));
         }
-        if spec.count == Some(0) {
-            return Err(SpecError::new("count", "must be at least 1"));
+        if let Some(count) = spec.count
+            && !(1..=MACHINE_COUNT_MAX).contains(&count)
+        {
+            let problem = format!("{count} is not in 1..={MACHINE_COUNT_MAX}");
+            return Err(SpecError::new("count", problem));
         }
         let names: Vec<String> = match spec.count {
             None => vec![spec.name.clone()],
             Some(count) => (0..count).map(|i| format!("{}-{i}", spec.name)).collect(),
         };
+        if let Some(name) = names.iter().find(|name| self.machine_ids.contains_key(*name)) {
+            return Err(SpecError::new("name", format!("machine {name:?} is there twice")));
+        }
         for name in names {
             let id = MachineId::from_index(self.cell.machines.len());
-            if self.machine_ids.insert(name.clone(), id).is_some() {
-                return Err(SpecError::new("name", format!("machine {name:?} is there twice")));
-            }
+            self.machine_ids.insert(name.clone(), id);
             self.cell.machines.push(Machine {
                 name,
                 capacity: Capacity {
@@ -303,6 +311,9 @@ impl CellBuilder {
     fn add(&mut self, spec: &JobSpec, kind: JobKind) -> Result<(), SpecError> {
         check_name("name", &spec.name)?;
         check_name("user", &spec.user)?;
+        if self.job_ids.contains_key(&spec.name) {
+            return Err(SpecError::new("name", format!("job {:?} is there twice", spec.name)));
+        }
         let priority = Priority::new(spec.priority).ok_or_else(|| {
             let problem = format!("{} is above {}", spec.priority, Priority::MAX.get());
             SpecError::new("priority", problem)
@@ -344,9 +355,7 @@ impl CellBuilder {
             self.cell.users.push(spec.user.clone());
         }
         let id = JobId::from_index(self.cell.jobs.len());
-        if self.job_ids.insert(spec.name.clone(), id).is_some() {
-            return Err(SpecError::new("name", format!("job {:?} is there twice", spec.name)));
-        }
+        self.job_ids.insert(spec.name.clone(), id);
         self.cell.jobs.push(Job {
             name: spec.name.clone(),
             kind,

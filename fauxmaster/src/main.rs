@@ -1,5 +1,6 @@
 //! `fauxmaster`: pack a trace's workload, compact its cell, or ask why a task is pending.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -11,7 +12,7 @@ use fauxmaster::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use scheduler::why::explain;
 use serde::Serialize;
-use traces::Trace;
+use traces::{Example, FindingKind, Trace};
 
 /// The scheduler under a trace: packs, compacts, explains.
 ///
@@ -173,7 +174,7 @@ impl PackShape {
 
 fn run_pack(args: &PackArgs) -> anyhow::Result<ExitCode> {
     args.shape.policy.policy()?;
-    let trace = args.shape.trace.load()?;
+    let trace = load(&args.shape.trace)?;
     let report = args.shape.pack(&trace)?.report;
     say(&if args.json { json(&report)? } else { table::of_pack(&report) });
     Ok(ExitCode::SUCCESS)
@@ -190,7 +191,7 @@ fn run_compact(args: &CompactArgs) -> anyhow::Result<ExitCode> {
         pending_allowance: args.pending_allowance,
         speed: args.policy.speed(),
     };
-    let trace = args.trace.load()?;
+    let trace = load(&args.trace)?;
     let bar = ProgressBar::with_draw_target(
         Some(args.trials as u64),
         // Draws nothing unless stderr is a terminal.
@@ -215,7 +216,7 @@ fn run_compact(args: &CompactArgs) -> anyhow::Result<ExitCode> {
 
 fn run_why(args: &WhyArgs) -> anyhow::Result<ExitCode> {
     args.shape.policy.policy()?;
-    let trace = args.shape.trace.load()?;
+    let trace = load(&args.shape.trace)?;
     let task = trace
         .cell
         .find_task(&args.task)
@@ -269,9 +270,22 @@ fn json(value: &impl Serialize) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(value)?)
 }
 
-#[expect(clippy::print_stdout, reason = "this is where the answer goes")]
 fn say(text: &str) {
-    println!("{text}");
+    // A reader that has seen enough and closed the pipe is no error of ours.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Reads the trace; and with `--lenient` says on stderr how much was skipped.
+fn load(args: &TraceArgs) -> anyhow::Result<Trace> {
+    let trace = args.load()?;
+    for finding in &trace.doctor.findings {
+        if matches!(finding.kind, FindingKind::SkippedRow | FindingKind::BrokenOffFile) {
+            let Example { file, line, detail } = &finding.example;
+            let (count, note) = (finding.count, finding.note);
+            complain(&anyhow::anyhow!("{count} {note}, the first {file}:{line}: {detail}"));
+        }
+    }
+    Ok(trace)
 }
 
 #[expect(clippy::print_stderr, reason = "this is where errors go")]

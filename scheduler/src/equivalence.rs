@@ -96,11 +96,13 @@ impl Class {
         let job = snapshot.cell.job(task.job);
         #[expect(clippy::cast_precision_loss, reason = "at most 16 devices of 1000")]
         let gpu = demand.gpu.total().0 as f64;
+        // Production under Borg's rule is scored by its limit, in the account of limits.
+        let scored = demand.prod_limit.unwrap_or(demand.charge);
         Self {
             demand,
             ask: Ask {
-                cpu: exact(demand.charge.cpu),
-                ram: exact(demand.charge.ram),
+                cpu: exact(scored.cpu),
+                ram: exact(scored.ram),
                 disk: exact(demand.charge.disk),
                 gpu,
                 defaults: [exact(demand.defaults.cpu), exact(demand.defaults.ram)],

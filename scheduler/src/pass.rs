@@ -120,6 +120,17 @@ pub(crate) struct Row<C> {
     prod_free_ram: f64,
     mixing: Mixing,
     columns: C,
+    /// The columns of the account of production's limits.
+    promised: C,
+}
+
+impl<C> Row<C> {
+    /// What a class's score reads: production under Borg's rule is scored in the account of its limits,
+    /// which is what it fills up.
+    #[inline(always)]
+    fn columns_for(&self, class: &Class) -> &C {
+        if class.demand.prod_limit.is_some() { &self.promised } else { &self.columns }
+    }
 }
 
 /// What a class asks of a row. A request of zero is never checked: its threshold is minus infinity.
@@ -145,6 +156,8 @@ pub(crate) struct Pass<'a, 'c, S: RowScore> {
     shapes: Vec<(f64, f64)>,
     classes: Classes,
     needs: Vec<ClassNeeds<S::Class>>,
+    /// For each class, how many of its tasks are still in the queue.
+    waiting: Vec<usize>,
     tables: Tables,
     pub(crate) job_states: BTreeMap<JobId, JobState>,
     /// Rows that changed, in order.
@@ -167,6 +180,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             shapes: Vec::new(),
             classes: Classes::new(&snapshot),
             needs: Vec::new(),
+            waiting: Vec::new(),
             tables: Tables::new(options.speed, snapshot.machine_count()),
             job_states: BTreeMap::new(),
             journal: Vec::new(),
@@ -196,12 +210,17 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
     fn run(mut self, tasks: &[TaskId]) -> Plan<'c> {
         let cell = self.snapshot.cell;
         let mut queue = Queue::new(cell, tasks, self.options.queue);
+        for &task in tasks {
+            let class = self.class_of(task);
+            self.waiting[class] += 1;
+        }
         let mut assignments = Vec::with_capacity(tasks.len());
         let mut pending = Vec::new();
         let mut is_complete = true;
         while let Some(task) = queue.pop() {
             self.decision_count += 1;
             let class = self.class_of(task);
+            self.waiting[class] -= 1;
             let (row, victims) = match self.choose(class, task) {
                 Some(best) => (best.row, Vec::new()),
                 None => match preempt::choose(&mut self, class, task) {
@@ -218,6 +237,8 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             };
             for &victim in &victims {
                 for evicted in self.remove(victim) {
+                    let class = self.class_of(evicted);
+                    self.waiting[class] += 1;
                     queue.push(cell, evicted);
                 }
             }
@@ -237,6 +258,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
     fn class_of(&mut self, task: TaskId) -> ClassIndex {
         let class = self.classes.of(&self.snapshot, task, self.options.seed);
         if class == self.needs.len() {
+            self.waiting.push(0);
             let demand = &self.classes.all[class].demand;
             let at_least = |asked: i64| if asked > 0 { exact(asked) } else { f64::NEG_INFINITY };
             let prod = demand.prod_limit.unwrap_or_default();
@@ -280,7 +302,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
                 best
             }
         };
-        self.tables.put_back(class, table);
+        self.tables.put_back(class, table, self.waiting[class] > 0);
         best
     }
 
@@ -330,14 +352,19 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
 
     /// Whether hosts must be looked at one by one: rules, or resources beside CPU and RAM.
     fn needs_care(&self, class: &Class) -> bool {
-        class.has_rules || self.snapshot.has_disk || self.snapshot.has_gpu
+        class.has_rules
+            || self.snapshot.is_wide
+            // Asked for where there is none.
+            || class.demand.gpu.count > 0
     }
 
     /// The key of one row for a class.
     pub(crate) fn key(&self, class: ClassIndex, row: usize) -> Key {
         let of_class = &self.classes.all[class];
         let tie = self.row_ties[row];
-        if !self.needs_care(of_class) {
+        // An envelope limits disk, whether or not a machine does, and has a shape of its own.
+        let is_alloc = row >= self.snapshot.machine_count();
+        if !is_alloc && !self.needs_care(of_class) {
             if of_class.is_own
                 && self.job_states[&of_class.job].uses_machine(self.snapshot.hosts[row].machine_row)
             {
@@ -350,11 +377,15 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         {
             return 0;
         }
-        let base = if self.snapshot.has_disk || self.snapshot.has_gpu {
-            let host = HostView::of(&self.snapshot.hosts[row]);
+        let base = if is_alloc || self.snapshot.is_wide {
+            let host = &self.snapshot.hosts[row];
+            let host = match of_class.demand.prod_limit {
+                Some(_) => HostView::promised(host),
+                None => HostView::of(host),
+            };
             self.score.score_wide(&self.needs[class].score, &of_class.ask, &host)
         } else {
-            self.score.score(&self.needs[class].score, &self.rows[row].columns)
+            self.score.score(&self.needs[class].score, self.rows[row].columns_for(of_class))
         };
         key(self.total(of_class, base, row), of_class.tie_with(tie))
     }
@@ -383,7 +414,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             & (row.free_ram >= needs.ram)
             & (row.prod_free_cpu >= needs.prod_cpu)
             & (row.prod_free_ram >= needs.prod_ram);
-        let base = self.score.score(&needs.score, &row.columns);
+        let base = self.score.score(&needs.score, row.columns_for(class));
         let weights = &self.weights;
         let mixing = if class.demand.is_prod { row.mixing.for_prod } else { row.mixing.for_others };
         // Without packages, soft constraints and spread these terms are 1 everywhere.
@@ -534,6 +565,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
                 for_others: share(host.charged_prod),
             },
             columns: self.score.columns(&view),
+            promised: self.score.columns(&HostView::promised(host)),
         }
     }
 

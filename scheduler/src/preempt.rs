@@ -6,7 +6,7 @@
 //! monitoring are never victims. The host is the one whose most important victim matters least; then the
 //! one with the fewest victims; then by the tie-break of scores.
 //!
-//! An alloc is a victim as a whole, with what runs in it. Source: Borg (EuroSys '15) §2.5, §3.2.
+//! An alloc is a victim as a whole, with what runs in it, and counts as the most important of that. Source: Borg (EuroSys '15) §2.5, §3.2.
 
 use std::collections::BTreeMap;
 
@@ -106,7 +106,8 @@ pub(crate) fn choose<S: RowScore>(
             Some(Eviction { row, victims })
         })
         .min_by_key(|eviction| {
-            let highest = eviction.victims.iter().map(|victim| cell.job(victim.job).priority).max();
+            let highest =
+                eviction.victims.iter().map(|&victim| importance(&pass.snapshot, victim)).max();
             (highest, eviction.victims.len(), std::cmp::Reverse(pass.tie(class, eviction.row)))
         });
     if chosen.is_none() {
@@ -123,8 +124,7 @@ pub(crate) fn victims_on(
     priority: Priority,
     row: usize,
 ) -> Option<Vec<TaskId>> {
-    let cell = snapshot.cell;
-    let of = |task: &TaskId| cell.job(task.job).priority;
+    let of = |task: &TaskId| importance(snapshot, *task);
     let mut candidates: Vec<TaskId> = snapshot
         .tasks_on(row)
         .iter()
@@ -153,6 +153,12 @@ pub(crate) fn victims_on(
         }
     }
     Some(victims)
+}
+
+/// The priority of a task; of an alloc, the highest of its own and of what runs in it.
+fn importance(snapshot: &Snapshot<'_>, task: TaskId) -> Priority {
+    let of = |task: TaskId| snapshot.cell.job(task.job).priority;
+    snapshot.tasks_in(task).iter().map(|&inner| of(inner)).fold(of(task), Priority::max)
 }
 
 /// Whether a demand fits on a host once the victims are gone.

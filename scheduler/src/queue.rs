@@ -22,6 +22,8 @@ pub enum QueueOrder {
 pub(crate) struct Queue {
     /// By priority and whether it is a job (false first); popped from the end.
     levels: BTreeMap<(Priority, bool), VecDeque<TaskId>>,
+    /// For each alloc set, the priority of the most important job that runs in it.
+    highest_inside: BTreeMap<JobId, Priority>,
 }
 
 impl Queue {
@@ -35,11 +37,7 @@ impl Queue {
         }
         let mut by_level: BTreeMap<(Priority, bool), Vec<TaskId>> = BTreeMap::new();
         for &task in tasks {
-            let job = cell.job(task.job);
-            let inside = highest_inside.get(&task.job).copied().unwrap_or(job.priority);
-            // Within a level of the map, `true` is popped first.
-            let is_alloc = job.kind == JobKind::AllocSet;
-            by_level.entry((job.priority.max(inside), is_alloc)).or_default().push(task);
+            by_level.entry(level(cell, &highest_inside, task)).or_default().push(task);
         }
         let levels = by_level
             .into_iter()
@@ -51,7 +49,7 @@ impl Queue {
                 (level, ordered)
             })
             .collect();
-        Self { levels }
+        Self { levels, highest_inside }
     }
 
     pub(crate) fn pop(&mut self) -> Option<TaskId> {
@@ -65,10 +63,20 @@ impl Queue {
 
     /// Puts a preempted task back, behind the others of its priority.
     pub(crate) fn push(&mut self, cell: &Cell, task: TaskId) {
-        let job = cell.job(task.job);
-        let level = (job.priority, job.kind == JobKind::AllocSet);
+        let level = level(cell, &self.highest_inside, task);
         self.levels.entry(level).or_default().push_back(task);
     }
+}
+
+/// Where a task waits: by priority, and of one priority allocs (`true`, popped first) before tasks.
+fn level(
+    cell: &Cell,
+    highest_inside: &BTreeMap<JobId, Priority>,
+    task: TaskId,
+) -> (Priority, bool) {
+    let job = cell.job(task.job);
+    let inside = highest_inside.get(&task.job).copied().unwrap_or(job.priority);
+    (job.priority.max(inside), job.kind == JobKind::AllocSet)
 }
 
 fn round_robin(cell: &Cell, tasks: &[TaskId]) -> VecDeque<TaskId> {

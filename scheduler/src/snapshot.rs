@@ -11,8 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cell::{
-    Cell, GPU_DEVICE, GPU_DEVICE_COUNT_MAX, GpuRequest, Host, JobId, JobKind, MachineId, Resources,
-    TaskId, TaskState,
+    Capacity, Cell, GPU_DEVICE, GPU_DEVICE_COUNT_MAX, GpuRequest, Host, JobId, JobKind, MachineId,
+    Resources, TaskId, TaskState,
 };
 
 use crate::accounting::Accounting;
@@ -203,9 +203,9 @@ pub struct Snapshot<'c> {
     pub(crate) machine_count: usize,
     /// Distinct capacities (CPU, RAM), by shape.
     pub(crate) shapes: Vec<(i64, i64)>,
-    /// Whether any machine states a disk, or has GPUs.
-    pub(crate) has_disk: bool,
-    pub(crate) has_gpu: bool,
+    /// Whether scores must look at more than CPU and RAM: some machine states a disk, has GPUs, or lacks
+    /// one of the two.
+    pub(crate) is_wide: bool,
     pub(crate) domains: Domains,
     placements: Vec<Option<Placement>>,
     /// Where the tasks of each job start in `placements`.
@@ -231,8 +231,10 @@ impl<'c> Snapshot<'c> {
             hosts: Vec::with_capacity(slots.len()),
             machine_count: slots.len(),
             shapes: Vec::new(),
-            has_disk: cell.machines.iter().any(|machine| machine.capacity.disk.is_some()),
-            has_gpu: cell.machines.iter().any(|machine| machine.capacity.gpu_count > 0),
+            is_wide: cell.machines.iter().any(|machine| {
+                let Capacity { cpu, ram, disk, gpu_count } = &machine.capacity;
+                disk.is_some() || *gpu_count > 0 || cpu.0 == 0 || ram.0 == 0
+            }),
             domains: Domains::new(cell, slots),
             placements: vec![None; task_count],
             task_offsets,
@@ -424,6 +426,11 @@ impl<'c> Snapshot<'c> {
         self.alloc_rows.get(&alloc_set).map_or(&[], Vec::as_slice)
     }
 
+    /// What runs in an alloc; nothing for a task, and for an alloc without a place.
+    pub(crate) fn tasks_in(&self, alloc: TaskId) -> &[TaskId] {
+        self.alloc_row_of.get(&alloc).map_or(&[], |&row| &self.hosts[row].tasks)
+    }
+
     /// What a task asks for.
     pub(crate) fn demand(&self, task: TaskId) -> Demand {
         let limit = self.cell.task(task).limit;
@@ -538,7 +545,8 @@ impl<'c> Snapshot<'c> {
             }
         }
         for (row, host) in self.hosts.iter().enumerate() {
-            if host.alloc.is_some_and(|alloc| !self.alloc_row_of.contains_key(&alloc)) {
+            // The row of an alloc that lost its place, and may have found another.
+            if host.alloc.is_some_and(|alloc| self.alloc_row_of.get(&alloc) != Some(&row)) {
                 continue;
             }
             let listed: BTreeSet<TaskId> = host.tasks.iter().copied().collect();

@@ -70,7 +70,12 @@ impl Tables {
         }
     }
 
-    pub(crate) fn put_back(&mut self, class: ClassIndex, table: ClassTable) {
+    /// Takes a table back; one that is not wanted again makes room at once.
+    pub(crate) fn put_back(&mut self, class: ClassIndex, table: ClassTable, is_wanted: bool) {
+        if !is_wanted {
+            self.spare.push(table.scores);
+            return;
+        }
         self.use_count += 1;
         self.kept.insert(class, (self.use_count, table));
         self.by_use.insert(self.use_count, class);

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use cell::{DomainKind, JobKind, TaskId};
 
-use crate::feasible::{Infeasible, reasons, shortfall};
+use crate::accounting::Accounting;
+use crate::feasible::{Infeasible, reasons};
 use crate::job_state::JobState;
 use crate::snapshot::Snapshot;
 
@@ -147,25 +148,26 @@ fn single_change(
     let host = &snapshot.hosts[row];
     let demand = snapshot.demand(task);
     let limit = crate::snapshot::Amounts::of(&snapshot.cell.task(task).limit);
-    let short = shortfall(demand.charge, host.free);
-    let prod_short =
-        demand.prod_limit.map(|limit| shortfall(limit, host.prod_free)).unwrap_or_default();
-    // A missing charge is a missing part of the limit: scale it up where tasks are charged less.
-    let of_limit = |missing: i64, limit: i64, charge: i64| {
-        if missing == 0 {
-            return 0;
+    let (cpu_permille, ram_permille) = match snapshot.accounting {
+        Accounting::Limits => (1000, 1000),
+        Accounting::Reclaimed(ratio) | Accounting::RightSized(ratio) => {
+            (ratio.cpu_permille, ratio.ram_permille)
         }
-        let scaled = i128::from(missing) * i128::from(limit);
-        i64::try_from((scaled + i128::from(charge) - 1) / i128::from(charge)).unwrap_or(limit)
+    };
+    // By how much a limit exceeds the largest one whose charge, rounded up, fits what is free. On a host
+    // that is over-committed that is all of it: a request of zero is never checked.
+    let excess = |limit: i64, free: i64, permille: u32| {
+        let largest = i128::from(free.max(0)) * 1000 / i128::from(permille.max(1));
+        limit - i64::try_from(largest).unwrap_or(limit).min(limit)
     };
     let mut kinds: BTreeMap<Kind, i64> = BTreeMap::new();
     for reason in why_not {
         let (kind, amount) = match reason {
-            Infeasible::Cpu => (Kind::Cpu, of_limit(short.cpu, limit.cpu, demand.charge.cpu)),
-            Infeasible::Ram => (Kind::Ram, of_limit(short.ram, limit.ram, demand.charge.ram)),
-            Infeasible::Disk => (Kind::Disk, short.disk),
-            Infeasible::ProductionCpu => (Kind::Cpu, prod_short.cpu),
-            Infeasible::ProductionRam => (Kind::Ram, prod_short.ram),
+            Infeasible::Cpu => (Kind::Cpu, excess(limit.cpu, host.free.cpu, cpu_permille)),
+            Infeasible::Ram => (Kind::Ram, excess(limit.ram, host.free.ram, ram_permille)),
+            Infeasible::Disk => (Kind::Disk, excess(limit.disk, host.free.disk, 1000)),
+            Infeasible::ProductionCpu => (Kind::Cpu, excess(limit.cpu, host.prod_free.cpu, 1000)),
+            Infeasible::ProductionRam => (Kind::Ram, excess(limit.ram, host.prod_free.ram, 1000)),
             Infeasible::Gpu if demand.gpu.count == 1 => {
                 let largest = host.gpus.devices().iter().copied().max().unwrap_or(0);
                 (Kind::GpuShare, i64::from(largest))

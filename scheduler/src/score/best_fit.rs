@@ -22,9 +22,10 @@ pub struct Fractions {
 impl Fractions {
     pub(crate) fn of(host: &HostView) -> Self {
         let (per_cpu, per_ram) = (inverse(host.capacity[0]), inverse(host.capacity[1]));
+        // Over-committed counts as full, or the score would leave its range.
         Self {
-            free_cpu: host.free[0] * per_cpu,
-            free_ram: host.free[1] * per_ram,
+            free_cpu: host.free[0].max(0.0) * per_cpu,
+            free_ram: host.free[1].max(0.0) * per_ram,
             per_cpu,
             per_ram,
         }

@@ -64,6 +64,14 @@ impl HostView {
         }
     }
 
+    /// The same in the account of production's limits.
+    pub(crate) fn promised(host: &HostInfo) -> Self {
+        let mut view = Self::of(host);
+        view.free[0] = exact(host.prod_free.cpu);
+        view.free[1] = exact(host.prod_free.ram);
+        view
+    }
+
     /// Free fractions after a task was placed, of the resources that the host has.
     pub(crate) fn free_after(&self, ask: &Ask) -> impl Iterator<Item = f64> {
         let asked = [ask.cpu, ask.ram, ask.disk, ask.gpu];
