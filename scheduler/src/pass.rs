@@ -120,17 +120,6 @@ pub(crate) struct Row<C> {
     prod_free_ram: f64,
     mixing: Mixing,
     columns: C,
-    /// The columns of the account of production's limits.
-    promised: C,
-}
-
-impl<C> Row<C> {
-    /// What a class's score reads: production under Borg's rule is scored in the account of its limits,
-    /// which is what it fills up.
-    #[inline(always)]
-    fn columns_for(&self, class: &Class) -> &C {
-        if class.demand.prod_limit.is_some() { &self.promised } else { &self.columns }
-    }
 }
 
 /// What a class asks of a row. A request of zero is never checked: its threshold is minus infinity.
@@ -151,6 +140,8 @@ pub(crate) struct Pass<'a, 'c, S: RowScore> {
     weights: Weights,
     inverse_weights: f64,
     rows: Vec<Row<S::Columns>>,
+    /// The columns of the account of production's limits, by row; empty where limits are not kept apart.
+    promised: Vec<S::Columns>,
     /// Tie-break seed of each row: of the machine, not of its place in the order.
     row_ties: Vec<u64>,
     shapes: Vec<(f64, f64)>,
@@ -176,6 +167,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         let weights = options.policy.weights;
         let mut pass = Self {
             rows: Vec::with_capacity(snapshot.hosts.len()),
+            promised: Vec::new(),
             row_ties: Vec::with_capacity(snapshot.hosts.len()),
             shapes: Vec::new(),
             classes: Classes::new(&snapshot),
@@ -341,7 +333,14 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         }
         let needs = &self.needs[class];
         let rows = self.rows[..machine_count].iter().zip(&self.row_ties);
-        table.fill(rows.map(|(row, &tie)| self.plain_key(of_class, needs, row, tie)));
+        if of_class.demand.prod_limit.is_some() {
+            let rows = rows.zip(&self.promised);
+            table.fill(rows.map(|((row, &tie), of)| self.plain_key(of_class, needs, row, of, tie)));
+        } else {
+            table.fill(
+                rows.map(|(row, &tie)| self.plain_key(of_class, needs, row, &row.columns, tie)),
+            );
+        }
         if of_class.is_own {
             // Different machines, and nothing else: the few that are in use.
             for row in self.job_states[&of_class.job].machine_rows() {
@@ -370,7 +369,8 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             {
                 return 0;
             }
-            return self.plain_key(of_class, &self.needs[class], &self.rows[row], tie);
+            let columns = self.columns_for(of_class, row);
+            return self.plain_key(of_class, &self.needs[class], &self.rows[row], columns, tie);
         }
         if !self.obeys_rules(of_class, row)
             || !feasible::fits(&self.snapshot, &of_class.demand, row)
@@ -385,7 +385,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             };
             self.score.score_wide(&self.needs[class].score, &of_class.ask, &host)
         } else {
-            self.score.score(&self.needs[class].score, self.rows[row].columns_for(of_class))
+            self.score.score(&self.needs[class].score, self.columns_for(of_class, row))
         };
         key(self.total(of_class, base, row), of_class.tie_with(tie))
     }
@@ -408,20 +408,24 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         class: &Class,
         needs: &ClassNeeds<S::Class>,
         row: &Row<S::Columns>,
+        columns: &S::Columns,
         tie: u64,
     ) -> Key {
         let fits = (row.free_cpu >= needs.cpu)
             & (row.free_ram >= needs.ram)
             & (row.prod_free_cpu >= needs.prod_cpu)
             & (row.prod_free_ram >= needs.prod_ram);
-        let base = self.score.score(&needs.score, row.columns_for(class));
+        if !fits {
+            return 0;
+        }
+        let base = self.score.score(&needs.score, columns);
         let weights = &self.weights;
         let mixing = if class.demand.is_prod { row.mixing.for_prod } else { row.mixing.for_others };
         // Without packages, soft constraints and spread these terms are 1 everywhere.
         let same_everywhere = weights.locality + weights.soft + weights.spread;
         let total = (weights.base * base + weights.mixing * mixing + same_everywhere)
             * self.inverse_weights;
-        if fits { key(total, class.tie_with(tie)) } else { 0 }
+        key(total, class.tie_with(tie))
     }
 
     /// The weighted score of a row with every term.
@@ -515,7 +519,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             self.changed(row);
         }
         for row in self.snapshot.machine_count()..self.rows.len() {
-            self.rows[row] = self.row_of(row);
+            self.renew_row(row);
         }
         removed
     }
@@ -532,8 +536,22 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         }
     }
 
+    /// What a class's score reads of a row: production under Borg's rule is scored in the account of its
+    /// limits, which is what it fills up.
+    #[inline(always)]
+    fn columns_for(&self, class: &Class, row: usize) -> &S::Columns {
+        match class.demand.prod_limit {
+            Some(_) => &self.promised[row],
+            None => &self.rows[row].columns,
+        }
+    }
+
+    fn keeps_limits_apart(&self) -> bool {
+        matches!(self.snapshot.accounting, crate::Accounting::Reclaimed(_))
+    }
+
     fn changed(&mut self, row: usize) {
-        self.rows[row] = self.row_of(row);
+        self.renew_row(row);
         self.journal.push(row);
     }
 
@@ -544,12 +562,26 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         let alloc = alloc.map_or(0, |id| mix(u64::from(id.job.0) << 32 | u64::from(id.position)));
         self.row_ties.push(mix(machine ^ mix(self.options.seed) ^ alloc));
         self.rows.push(self.row_of(row));
+        if self.keeps_limits_apart() {
+            self.promised.push(self.promised_of(row));
+        }
+    }
+
+    fn renew_row(&mut self, row: usize) {
+        self.rows[row] = self.row_of(row);
+        if self.keeps_limits_apart() {
+            self.promised[row] = self.promised_of(row);
+        }
+    }
+
+    fn promised_of(&self, row: usize) -> S::Columns {
+        self.score.columns(&HostView::promised(&self.snapshot.hosts[row]))
     }
 
     fn row_of(&self, row: usize) -> Row<S::Columns> {
         let host = &self.snapshot.hosts[row];
         let view = HostView::of(host);
-        let kept_apart = matches!(self.snapshot.accounting, crate::Accounting::Reclaimed(_));
+        let kept_apart = self.keeps_limits_apart();
         let prod = |free: i64| if kept_apart { exact(free) } else { f64::INFINITY };
         let (per_cpu, per_ram) = (inverse(view.capacity[0]), inverse(view.capacity[1]));
         let share = |charged: crate::snapshot::Amounts| {
@@ -565,7 +597,6 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
                 for_others: share(host.charged_prod),
             },
             columns: self.score.columns(&view),
-            promised: self.score.columns(&HostView::promised(host)),
         }
     }
 

@@ -167,6 +167,9 @@ pub(crate) struct HostInfo {
     pub alloc: Option<TaskId>,
     pub capacity: Amounts,
     pub free: Amounts,
+    /// What production's limits may add up to, and what is left of that. Of production's envelope it is
+    /// the alloc's limit, which is more than the alloc is charged.
+    pub prod_capacity: Amounts,
     pub prod_free: Amounts,
     /// Charged by production tasks, and by the others, in the account that all share.
     pub charged_prod: Amounts,
@@ -310,6 +313,7 @@ impl<'c> Snapshot<'c> {
             alloc,
             capacity,
             free: capacity,
+            prod_capacity: capacity,
             prod_free: capacity,
             charged_prod: Amounts::default(),
             charged_other: Amounts::default(),
@@ -493,6 +497,7 @@ impl<'c> Snapshot<'c> {
             self.push_host(machine_row, slot, Some(task), capacity, gpu_count, &mut shapes);
             self.domains.push_alloc(alloc_row, machine_row);
             if let Some(limit) = demand.prod_limit {
+                self.hosts[alloc_row].prod_capacity = limit;
                 self.hosts[alloc_row].prod_free = limit;
             }
             self.alloc_rows.entry(task.job).or_default().push(alloc_row);

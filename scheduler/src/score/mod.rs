@@ -69,6 +69,8 @@ impl HostView {
         let mut view = Self::of(host);
         view.free[0] = exact(host.prod_free.cpu);
         view.free[1] = exact(host.prod_free.ram);
+        view.capacity[0] = exact(host.prod_capacity.cpu);
+        view.capacity[1] = exact(host.prod_capacity.ram);
         view
     }
 
