@@ -1,0 +1,70 @@
+# What a developer runs. `make` alone lists it; CI runs the same through .ci/run.
+#
+# Cargo honours CARGO_TARGET_DIR by itself, so programs are run through `cargo run`, never by their path.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+# Each target is one cargo run after another, and cargo is parallel by itself.
+.NOTPARALLEL:
+
+TRACE := google-2011-t0
+EXPERIMENTS := cargo run --quiet --release --locked -p experiments --bin experiments --
+# One build for everything that the demo and a first look need.
+BUILD := cargo build --release --locked -p experiments -p fauxmaster
+
+.PHONY: help
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## check the tools that building needs
+	@scripts/setup.sh
+
+.PHONY: demo
+demo: setup ## compare Borg's and Kubernetes' placement on a real cell: out/demo/index.html
+	$(BUILD)
+	$(EXPERIMENTS) compare --trace $(TRACE) \
+	  --policies borg-hybrid,best-fit,kube-default \
+	  --systems borg-hybrid,kube-default \
+	  --trials 5 --seed 1 --out out/demo
+
+.PHONY: report
+report: setup ## the same with every policy, a sweep of usage ratios and 11 trials: out/report/index.html
+	$(BUILD)
+	$(EXPERIMENTS) compare --trace $(TRACE) \
+	  --policies borg-hybrid,best-fit,e-pvm,kube-default,kube-default-all-nodes,kube-most-allocated \
+	  --sweep --trials 11 --seed 1 --out out/report
+
+# The suite goes last, so that its closing lines close the output. Without nextest `--tests` leaves out
+# the doc tests, which have run by then.
+.PHONY: test
+test: setup ## run the whole test suite
+	cargo test --quiet --doc --workspace --locked
+	@if cargo nextest --version >/dev/null 2>&1; then \
+	  echo cargo nextest run --workspace --locked; \
+	  cargo nextest run --workspace --locked; \
+	else \
+	  echo cargo test --workspace --locked --tests; \
+	  cargo test --workspace --locked --tests; \
+	fi
+
+.PHONY: lint
+lint: ## check format, clippy, docs, and (with cargo-deny) licences and advisories
+	@scripts/setup.sh lint
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --locked
+	@if cargo deny --version >/dev/null 2>&1; then \
+	  echo cargo deny check; \
+	  cargo deny check; \
+	else \
+	  echo "skipped: cargo deny check (cargo-deny is not installed)"; \
+	fi
+
+.PHONY: fmt
+fmt: ## format all code
+	cargo fmt --all
+
+.PHONY: bench
+bench: setup ## measure packing, scoring and reading the bundled trace
+	cargo bench --locked -p benches

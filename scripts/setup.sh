@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Checks that what building needs is there. Installs nothing, downloads nothing, needs no root.
+#
+# usage: scripts/setup.sh [lint]        `lint` checks for rustfmt and clippy as well
+#
+# Prints one line: what there is (exit code 0), or what is missing and how to get it (exit code 1).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+missing() {
+    echo "set-up: $1" >&2
+    exit 1
+}
+
+wanted=$(sed -n 's/^rust-version *= *"\([0-9.]*\)".*/\1/p' Cargo.toml | head -n 1)
+[[ -n $wanted ]] || missing "Cargo.toml states no rust-version; it should, under [workspace.package]"
+
+# True if version $1 is at least version $2, compared number by number.
+at_least() {
+    local -a have want
+    local i
+    IFS=. read -r -a have <<<"$1"
+    IFS=. read -r -a want <<<"$2"
+    for i in 0 1 2; do
+        ((10#${have[i]:-0} > 10#${want[i]:-0})) && return 0
+        ((10#${have[i]:-0} < 10#${want[i]:-0})) && return 1
+    done
+    return 0
+}
+
+# rustup's installer adds this folder to PATH in new shells only.
+if ! command -v cargo >/dev/null; then
+    if [[ -x ${HOME:-/nonexistent}/.cargo/bin/cargo ]]; then
+        missing "cargo is in $HOME/.cargo/bin but not in PATH: run \`. \"\$HOME/.cargo/env\"\`, then try again"
+    fi
+    missing "cargo is missing: install Rust $wanted or newer with rustup, see https://rustup.rs"
+fi
+cargo --version >/dev/null 2>&1 || missing "cargo does not run: with rustup, \`rustup default stable\` installs a toolchain"
+command -v rustc >/dev/null || missing "rustc is missing beside cargo: install Rust $wanted or newer with rustup, see https://rustup.rs"
+
+version_line=$(rustc --version 2>/dev/null) || missing "rustc does not run: with rustup, \`rustup default stable\` installs a toolchain"
+version=$(sed -n 's/^rustc \([0-9][0-9.]*\).*/\1/p' <<<"$version_line")
+[[ -n $version ]] || missing "rustc does not tell its version (it says: $version_line)"
+at_least "$version" "$wanted" || missing "Rust $version is too old, $wanted or newer is needed: \`rustup update stable\`, or see https://rustup.rs"
+
+# Rust links through the C compiler.
+command -v cc >/dev/null || missing "a C compiler (cc) is missing, Rust links with it: on Debian or Ubuntu \`sudo apt-get install gcc libc6-dev\`, on Fedora \`sudo dnf install gcc\`, on macOS \`xcode-select --install\`"
+
+if [[ ${1:-} == lint ]]; then
+    cargo fmt --version >/dev/null 2>&1 || missing "rustfmt is missing: \`rustup component add rustfmt\`"
+    cargo clippy --version >/dev/null 2>&1 || missing "clippy is missing: \`rustup component add clippy\`"
+fi
+
+runner="cargo test"
+if cargo nextest --version >/dev/null 2>&1; then runner="cargo nextest"; fi
+echo "set-up: Rust $version (at least $wanted), tests run with $runner"
