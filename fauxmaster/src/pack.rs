@@ -123,10 +123,11 @@ pub fn pack<'t>(trace: &'t Trace, options: &PackOptions) -> Result<Packing<'t>, 
             Snapshot::empty(&trace.cell, &slots, options.accounting),
             workload::from_scratch(trace),
         ),
-        Start::Recorded => (
-            Snapshot::recorded(&trace.cell, &slots, options.accounting),
-            workload::waiting(&trace.cell),
-        ),
+        Start::Recorded => {
+            let recorded = Snapshot::recorded(&trace.cell, &slots, options.accounting);
+            let waiting = workload::waiting(&recorded);
+            (recorded, waiting)
+        }
     };
     let pass_options = PassOptions {
         policy: options.policy.clone(),

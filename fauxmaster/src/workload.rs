@@ -1,10 +1,10 @@
 //! What is packed: which tasks of a trace, onto which machines in which order.
 
-use cell::{Cell, JobKind, TaskId};
+use cell::{Cell, JobKind, Task, TaskId, TaskState};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use scheduler::Slot;
+use scheduler::{Slot, Snapshot};
 use traces::{Trace, Workload};
 
 /// Tasks to pack from scratch, in the order of their submission: those the trace's [`Workload`] names,
@@ -24,11 +24,18 @@ pub fn from_scratch(trace: &Trace) -> Vec<TaskId> {
         .collect()
 }
 
-/// Tasks that wait in the recorded state, without those tied to a machine.
+/// Tasks that wait in the recorded state, without those tied to a machine: those that are pending, and
+/// those recorded in an alloc that waits itself. A task on a machine that the trace does not describe runs
+/// there, out of sight.
 #[must_use]
-pub fn waiting(cell: &Cell) -> Vec<TaskId> {
-    cell.tasks()
-        .filter(|(_, job, task)| !job.tied_to_machines && !task.is_running())
+pub fn waiting(recorded: &Snapshot<'_>) -> Vec<TaskId> {
+    let is_out_of_sight = |task: &Task| task.state == TaskState::Running { on: None };
+    recorded
+        .cell()
+        .tasks()
+        .filter(|(id, job, task)| {
+            !job.tied_to_machines && recorded.placement(*id).is_none() && !is_out_of_sight(task)
+        })
         .map(|(id, _, _)| id)
         .collect()
 }

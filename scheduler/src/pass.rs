@@ -26,7 +26,7 @@ use crate::score::terms::{Mixing, Weights};
 use crate::score::{HostView, RowScore, inverse};
 use crate::snapshot::{Snapshot, exact};
 use crate::table::{Best, Key, Table, key};
-use crate::tables::Tables;
+use crate::tables::{ClassTable, Fresh, Tables};
 
 /// How a pass goes about its work. No switch changes the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,20 +299,14 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
     }
 
     /// Brings a class's table up to date with everything that changed since it was last used.
-    fn renew(&self, class: ClassIndex, table: &mut crate::tables::ClassTable) {
+    fn renew(&self, class: ClassIndex, table: &mut ClassTable) {
         let machine_count = self.snapshot.machine_count();
-        let own_journal =
-            self.job_states.get(&self.classes.all[class].job).map(|state| &state.journal);
-        let own_end = own_journal.map_or(0, Vec::len);
-        let changed = match table.fresh_until {
-            Some(at) => {
-                let own = own_journal.map_or(&[][..], |journal| &journal[at.own..]);
-                // Scoring so many rows one by one costs more than scoring all of them in a row.
-                let few = self.journal.len() - at.all + own.len() < machine_count / 2;
-                few.then(|| self.journal[at.all..].iter().chain(own))
-            }
-            None => None,
-        };
+        let changed = table.fresh_until.and_then(|at| {
+            let own = &self.own_journal(class)[at.own..];
+            // Scoring so many rows one by one costs more than scoring all of them in a row.
+            let few = self.journal.len() - at.all + own.len() < machine_count / 2;
+            few.then(|| self.journal[at.all..].iter().chain(own))
+        });
         match changed {
             Some(rows) => {
                 for &row in rows.filter(|&&row| row < machine_count) {
@@ -321,7 +315,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             }
             None => self.fill(class, &mut table.scores),
         }
-        table.fresh_until = Some(crate::tables::Fresh { all: self.journal.len(), own: own_end });
+        table.fresh_until = Some(self.now(class));
     }
 
     fn fill(&self, class: ClassIndex, table: &mut Table) {
@@ -511,6 +505,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
                 (None, Some(_)) => {
                     self.job_states.remove(&evicted.job);
                     self.tables.forget_all();
+                    self.evictions.forget_offers();
                 }
                 (_, None) => {}
             }
@@ -553,6 +548,11 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
     fn changed(&mut self, row: usize) {
         self.renew_row(row);
         self.journal.push(row);
+        // What runs in an alloc decides how much the alloc matters to its machine as a victim.
+        let machine_row = self.snapshot.hosts[row].machine_row;
+        if machine_row != row {
+            self.journal.push(machine_row);
+        }
     }
 
     fn push_row(&mut self, row: usize) {
@@ -598,6 +598,21 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             },
             columns: self.score.columns(&view),
         }
+    }
+
+    /// Rows that changed for a class since `seen`, in order; with repeats.
+    pub(crate) fn changed_since(&self, class: ClassIndex, seen: Fresh) -> Vec<usize> {
+        let own = self.own_journal(class);
+        self.journal[seen.all..].iter().chain(&own[seen.own..]).copied().collect()
+    }
+
+    /// Up to where the journals that bear on a class go now.
+    pub(crate) fn now(&self, class: ClassIndex) -> Fresh {
+        Fresh { all: self.journal.len(), own: self.own_journal(class).len() }
+    }
+
+    fn own_journal(&self, class: ClassIndex) -> &[usize] {
+        self.job_states.get(&self.classes.all[class].job).map_or(&[], |state| &state.journal)
     }
 
     /// The tie-break of a row for a class; larger wins.

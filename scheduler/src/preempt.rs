@@ -17,17 +17,28 @@ use crate::feasible::shortfall;
 use crate::pass::Pass;
 use crate::score::RowScore;
 use crate::snapshot::{Amounts, Demand, Snapshot};
+use crate::tables::Fresh;
 
 /// What a pass knows about what could be preempted, so that it need not look when nothing can.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     /// Placed tasks that may be victims, by priority.
     victims: BTreeMap<Priority, usize>,
-    /// For each class, the highest priority at which no host had victims enough, and the number of
-    /// changes then.
-    hopeless: BTreeMap<(ClassIndex, Priority), u64>,
-    change_count: u64,
+    /// What each host had to offer to a class at a priority when that was last looked at.
+    offers: BTreeMap<(ClassIndex, Priority), Offers>,
 }
+
+/// The most classes for which offers are kept. Our choice: 13 MB on 12,500 machines.
+const OFFERS_MAX: usize = 128;
+
+/// For each machine the rank of a preemption there, lower is better; [`NO_OFFER`] where none is possible.
+#[derive(Clone, Debug)]
+struct Offers {
+    seen: Fresh,
+    ranks: Vec<u64>,
+}
+
+const NO_OFFER: u64 = u64::MAX;
 
 impl Ledger {
     pub(crate) fn of(snapshot: &Snapshot<'_>) -> Self {
@@ -49,13 +60,16 @@ impl Ledger {
 
     pub(crate) fn remove(&mut self, cell: &Cell, task: TaskId) {
         let priority = cell.job(task.job).priority;
-        self.change_count += 1;
         if let Some(count) = self.victims.get_mut(&priority) {
             *count -= 1;
             if *count == 0 {
                 self.victims.remove(&priority);
             }
         }
+    }
+
+    pub(crate) fn forget_offers(&mut self) {
+        self.offers.clear();
     }
 
     fn has_victims_below(&self, priority: Priority) -> bool {
@@ -77,43 +91,80 @@ pub(crate) fn choose<S: RowScore>(
     class: ClassIndex,
     task: TaskId,
 ) -> Option<Eviction> {
-    let cell = pass.snapshot.cell;
-    let priority = cell.job(task.job).priority;
-    let ledger = pass.ledger();
-    let changes = ledger.change_count;
-    if !ledger.has_victims_below(priority)
-        || ledger.hopeless.get(&(class, priority)) == Some(&changes)
-    {
+    let job = pass.snapshot.cell.job(task.job);
+    let priority = job.priority;
+    if !pass.ledger().has_victims_below(priority) {
         return None;
     }
-    let machines: Vec<usize>;
-    let rows: &[usize] = match cell.job(task.job).alloc_set {
+    let row = match job.alloc_set {
         Some(alloc_set) => {
-            machines = pass.snapshot.alloc_rows(alloc_set).to_vec();
-            &machines
+            let rows = pass.snapshot.alloc_rows(alloc_set).iter().copied();
+            best_of(rows.map(|row| (offer(pass, class, priority, row), row)))
         }
         None => {
-            machines = (0..pass.snapshot.machine_count()).collect();
-            &machines
+            let offers = renewed_offers(pass, class, priority);
+            let best = best_of(offers.ranks.iter().copied().zip(0..));
+            let kept = &mut pass.ledger().offers;
+            kept.insert((class, priority), offers);
+            if kept.len() > OFFERS_MAX {
+                kept.pop_first();
+            }
+            best
         }
+    }?;
+    let victims = victims_on(&pass.snapshot, &pass.class(class).demand, priority, row)
+        .expect("the offer of a host that did not change since");
+    Some(Eviction { row, victims })
+}
+
+fn best_of(ranked: impl Iterator<Item = (u64, usize)>) -> Option<usize> {
+    ranked.min().filter(|&(rank, _)| rank != NO_OFFER).map(|(_, row)| row)
+}
+
+/// The offers of all machines: those kept, with the machines looked at again that changed since.
+fn renewed_offers<S: RowScore>(
+    pass: &mut Pass<'_, '_, S>,
+    class: ClassIndex,
+    priority: Priority,
+) -> Offers {
+    let machine_count = pass.snapshot.machine_count();
+    let kept = pass.ledger().offers.remove(&(class, priority));
+    let (mut ranks, changed) = match kept {
+        Some(Offers { seen, ranks }) => (ranks, pass.changed_since(class, seen)),
+        None => (vec![NO_OFFER; machine_count], (0..machine_count).collect()),
     };
-    let of_class = pass.class(class);
-    let chosen = rows
-        .iter()
-        .filter(|&&row| pass.obeys_rules(of_class, row))
-        .filter_map(|&row| {
-            let victims = victims_on(&pass.snapshot, &of_class.demand, priority, row)?;
-            Some(Eviction { row, victims })
-        })
-        .min_by_key(|eviction| {
-            let highest =
-                eviction.victims.iter().map(|&victim| importance(&pass.snapshot, victim)).max();
-            (highest, eviction.victims.len(), std::cmp::Reverse(pass.tie(class, eviction.row)))
-        });
-    if chosen.is_none() {
-        pass.ledger().hopeless.insert((class, priority), changes);
+    for row in changed.into_iter().filter(|&row| row < machine_count) {
+        ranks[row] = offer(pass, class, priority, row);
     }
-    chosen
+    Offers { seen: pass.now(class), ranks }
+}
+
+/// The rank of a preemption on a host: by the priority of the most important victim, then by their
+/// number, then by the tie-break of scores.
+fn offer<S: RowScore>(
+    pass: &Pass<'_, '_, S>,
+    class: ClassIndex,
+    priority: Priority,
+    row: usize,
+) -> u64 {
+    let snapshot = &pass.snapshot;
+    let of_class = pass.class(class);
+    let host = &snapshot.hosts[row];
+    // Most hosts are full of what may not leave; one sum tells.
+    let mut at_most = host.free;
+    at_most.add(host.charged_other);
+    if shortfall(of_class.demand.charge, at_most) != Amounts::default()
+        || !pass.obeys_rules(of_class, row)
+    {
+        return NO_OFFER;
+    }
+    let Some(victims) = victims_on(snapshot, &of_class.demand, priority, row) else {
+        return NO_OFFER;
+    };
+    let highest = victims.iter().map(|&victim| importance(snapshot, victim)).max();
+    let highest = u64::from(highest.map_or(0, Priority::get));
+    let count = u64::try_from(victims.len()).unwrap_or(u64::MAX).min(0xff_ffff);
+    highest << 48 | count << 24 | (0xff_ffff - pass.tie(class, row))
 }
 
 /// A minimal set of victims on a host that makes room for `demand`, lowest priority first; `None` where

@@ -56,9 +56,9 @@ pub(crate) struct Amounts {
     pub disk: i64,
 }
 
-/// Stands for the disk of a machine that does not state any: no sum of limits gets near it, and it is
-/// exact as a float.
-pub(crate) const DISK_UNSTATED: i64 = 1 << 53;
+/// Stands for the disk of a machine that does not state any: hundreds of the largest limits there can be
+/// leave more than half of it.
+pub(crate) const DISK_UNSTATED: i64 = 1 << 62;
 
 impl Amounts {
     pub(crate) fn of(resources: &Resources) -> Self {

@@ -145,7 +145,7 @@ impl Table {
             let row = (start + visited) % rows;
             let block = row / BLOCK;
             let block_len = BLOCK.min(rows - block * BLOCK);
-            let whole_block = row % BLOCK == 0 && visited + block_len <= rows;
+            let whole_block = row.is_multiple_of(BLOCK) && visited + block_len <= rows;
             let feasible = self.feasible_counts[block] as usize;
             if by_blocks && whole_block && feasible <= sample.left {
                 sample.left -= feasible;

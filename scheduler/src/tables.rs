@@ -89,6 +89,10 @@ impl Tables {
 
     /// Drops what is known of every class.
     pub(crate) fn forget_all(&mut self) {
-        *self = Self { spare: std::mem::take(&mut self.spare), ..Self::new(self.speed, 0) };
+        *self = Self {
+            count_max: self.count_max,
+            spare: std::mem::take(&mut self.spare),
+            ..Self::new(self.speed, 0)
+        };
     }
 }

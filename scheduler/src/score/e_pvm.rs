@@ -77,10 +77,10 @@ impl RowScore for EPvm {
     fn score_wide(&self, _class: &Vec<(f64, f64)>, ask: &Ask, host: &HostView) -> f64 {
         let asked = [ask.cpu, ask.ram, ask.disk, ask.gpu];
         let (mut growth, mut count) = (0.0, 0.0);
-        for r in 0..4 {
-            if host.capacity[r] > 0.0 {
-                let before = (host.capacity[r] - host.free[r]) / host.capacity[r];
-                let after = before + asked[r] / host.capacity[r];
+        for ((capacity, free), asked) in host.capacity.into_iter().zip(host.free).zip(asked) {
+            if capacity > 0.0 {
+                let before = (capacity - free) / capacity;
+                let after = before + asked / capacity;
                 growth += self.power(after) - self.power(before);
                 count += 1.0;
             }

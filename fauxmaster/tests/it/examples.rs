@@ -1,0 +1,186 @@
+//! Each folder of `examples/` gives the outcome that its header says, under every policy.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use fauxmaster::{PackOptions, Start, outcome_by_job, pack};
+use scheduler::{Placement, Plan, policies};
+use traces::{ReadOptions, Trace, load};
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples")
+}
+
+fn example(name: &str) -> Trace {
+    let source = format!("cell:{}", folder().join(name).display());
+    load(&source, ReadOptions::default()).unwrap()
+}
+
+/// The name of the machine that a task is on, through its alloc if it is in one.
+fn machine_of(plan: &Plan<'_>, task: &str) -> String {
+    let cell = plan.end.cell();
+    let Placement { row, .. } = plan.end.placement(cell.find_task(task).unwrap()).unwrap();
+    cell.machine(plan.end.slot(row).machine).name.clone()
+}
+
+/// Packs an example under every policy, and compares placed and pending by job; `more` looks closer.
+fn check(
+    name: &str,
+    start: Start,
+    expected: &[(&str, usize, usize)],
+    more: impl Fn(&str, &Plan<'_>),
+) {
+    let trace = example(name);
+    let expected: BTreeMap<String, (usize, usize)> = expected
+        .iter()
+        .map(|(job, placed, pending)| ((*job).to_owned(), (*placed, *pending)))
+        .collect();
+    for policy in policies() {
+        for seed in [1, 2, 3] {
+            let mut options = PackOptions::new(policy.clone(), seed);
+            options.start = start;
+            let packing = pack(&trace, &options).unwrap();
+            assert_eq!(outcome_by_job(&packing.plan), expected, "{name}, {}", policy.name());
+            assert_eq!(packing.plan.end.check_sums(), None);
+            more(policy.name(), &packing.plan);
+        }
+    }
+}
+
+fn nothing_more(_: &str, _: &Plan<'_>) {}
+
+/// An example that is added is to be tested here.
+#[test]
+fn every_example_is_tested() {
+    let mut names: Vec<String> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().unwrap().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let tested = [
+        "alloc-sets",
+        "constraints",
+        "different-machines",
+        "disk",
+        "gpus",
+        "hello",
+        "packages",
+        "preemption",
+        "spread",
+        "tied",
+    ];
+    assert_eq!(names, tested);
+}
+
+#[test]
+fn hello() {
+    check("hello", Start::Empty, &[("hello", 2, 0)], nothing_more);
+}
+
+#[test]
+fn alloc_sets() {
+    let expected = [("envelope", 2, 0), ("server", 4, 0), ("too-large", 0, 1), ("batch", 2, 1)];
+    check("alloc-sets", Start::Empty, &expected, |policy, plan| {
+        let cell = plan.end.cell();
+        for index in 0..4 {
+            let server = cell.find_task(&format!("server/{index}")).unwrap();
+            let row = plan.end.placement(server).unwrap().row;
+            assert!(plan.end.alloc(row).is_some(), "{policy}");
+        }
+    });
+}
+
+#[test]
+fn constraints() {
+    let jobs =
+        ["equal", "not-equal", "less", "greater", "exists", "in", "absent", "soft", "soft-nowhere"];
+    let mut expected: Vec<(&str, usize, usize)> = jobs.iter().map(|job| (*job, 1, 0)).collect();
+    expected.push(("nowhere", 0, 1));
+    check("constraints", Start::Empty, &expected, |policy, plan| {
+        let is_on = |task: &str, machines: &[&str]| {
+            let machine = machine_of(plan, task);
+            assert!(machines.contains(&machine.as_str()), "{policy}: {task} is on {machine}");
+        };
+        is_on("equal/0", &["old"]);
+        is_on("not-equal/0", &["new", "bare"]);
+        is_on("less/0", &["old"]);
+        is_on("greater/0", &["new"]);
+        is_on("exists/0", &["new"]);
+        is_on("in/0", &["old", "new"]);
+        is_on("absent/0", &["bare"]);
+        if !policy.starts_with("kube") {
+            is_on("soft/0", &["new"]);
+        }
+    });
+}
+
+#[test]
+fn different_machines() {
+    let expected = [("replicas", 3, 1), ("workers", 6, 0)];
+    check("different-machines", Start::Empty, &expected, nothing_more);
+}
+
+#[test]
+fn disk() {
+    let expected = [("anywhere", 1, 0), ("store", 1, 1), ("cache", 1, 0), ("stateless", 1, 0)];
+    check("disk", Start::Empty, &expected, |policy, plan| {
+        assert_eq!(machine_of(plan, "anywhere/0"), "unknown", "{policy}");
+        assert_eq!(machine_of(plan, "cache/0"), "large", "{policy}");
+    });
+}
+
+#[test]
+fn gpus() {
+    let expected = [("shares", 2, 1), ("rests", 2, 0), ("pair", 1, 0), ("late", 0, 1)];
+    check("gpus", Start::Empty, &expected, nothing_more);
+}
+
+#[test]
+fn packages() {
+    let expected = [("leaf", 1, 0), ("root", 1, 0), ("other", 3, 0)];
+    check("packages", Start::Empty, &expected, |policy, plan| {
+        if !policy.starts_with("kube") {
+            assert_eq!(machine_of(plan, "leaf/0"), "warm", "{policy}");
+        }
+    });
+}
+
+#[test]
+fn preemption_from_the_current_placements() {
+    let expected = [("crunch", 0, 6), ("frontend", 1, 0), ("web", 2, 1), ("watch", 1, 0)];
+    check("preemption", Start::Recorded, &expected, |policy, plan| {
+        assert_eq!(machine_of(plan, "frontend/0"), "m-3", "{policy}");
+        let victims: usize = plan.assignments.iter().map(|made| made.victims.len()).sum();
+        assert_eq!(victims, 6, "{policy}");
+    });
+}
+
+#[test]
+fn preemption_from_scratch() {
+    let expected = [("crunch", 0, 6), ("frontend", 0, 1), ("web", 3, 0), ("watch", 1, 0)];
+    check("preemption", Start::Empty, &expected, nothing_more);
+}
+
+#[test]
+fn spread() {
+    check(
+        "spread",
+        Start::Empty,
+        &[("quorum", 3, 2), ("pairs", 4, 1), ("loose", 6, 0)],
+        nothing_more,
+    );
+}
+
+#[test]
+fn tied() {
+    // Tied tasks are not packed from scratch; they run where they are recorded.
+    check("tied", Start::Empty, &[("daemon", 0, 3), ("web", 3, 0)], nothing_more);
+    check("tied", Start::Recorded, &[("daemon", 3, 0), ("web", 3, 0)], nothing_more);
+    let trace = example("tied");
+    for policy in policies() {
+        let report = pack(&trace, &PackOptions::new(policy, 1)).unwrap().report;
+        assert_eq!((report.task_count, report.placed_count, report.pending_count), (3, 3, 0));
+    }
+}
