@@ -123,6 +123,8 @@ struct Problem<'a> {
     allowed: usize,
     /// By dense position among all tasks of the cell; `None`: any task may stay pending.
     picky: Option<Vec<bool>>,
+    /// Tasks that no machine of the cell could run were it empty.
+    hopeless: usize,
 }
 
 /// Compacts the trace's cell. `progress` is called after each trial with the number of trials that are
@@ -195,7 +197,10 @@ impl<'a> Problem<'a> {
             reason = "a share of a count of tasks"
         )]
         let allowed = (task_count as f64 * options.pending_allowance).floor() as usize;
-        let picky_tasks = picky(&cell, &tasks);
+        let fitting = fitting_machines(&cell, &tasks);
+        let hopeless = fitting.iter().filter(|&&machines| machines == 0).count();
+        let is_picky = |machines: &usize| machines * PICKY_ONE_IN < cell.machines.len();
+        let picky_tasks: Vec<bool> = fitting.iter().map(is_picky).collect();
         let has_picky = picky_tasks.contains(&true);
         let volume = Volume::of(
             &cell,
@@ -208,7 +213,7 @@ impl<'a> Problem<'a> {
             let wanted: BTreeMap<TaskId, bool> = tasks.iter().copied().zip(picky_tasks).collect();
             cell.tasks().map(|(id, _, _)| wanted.get(&id).copied().unwrap_or(false)).collect()
         });
-        Self { cell, tasks, options, volume, allowed, picky }
+        Self { cell, tasks, options, volume, allowed, picky, hopeless }
     }
 
     fn task_count(&self) -> usize {
@@ -221,6 +226,10 @@ impl<'a> Problem<'a> {
         progress: &(dyn Fn(usize) + Sync),
     ) -> Result<(usize, Vec<Trial>), CompactError> {
         let mut clones = 1;
+        if self.hopeless > self.allowed {
+            // More copies of the same machines would not help.
+            return Err(self.does_not_fit(clones, self.hopeless));
+        }
         loop {
             match self.trials(clones, progress) {
                 Ok(trials) => return Ok((clones, trials)),
@@ -360,19 +369,22 @@ fn soften_large_jobs<'a>(cell: &'a Cell, tasks: &[TaskId]) -> (Cow<'a, Cell>, us
     (cell, count)
 }
 
-/// For each task, whether it is picky: fewer than one machine in [`PICKY_ONE_IN`] could run it if the
-/// cell were empty.
-fn picky(cell: &Cell, tasks: &[TaskId]) -> Vec<bool> {
+/// For each task, on how many machines of the cell it would fit were they empty, its job's hard
+/// constraints included. What runs in an alloc set is judged by its alloc set: it fits everywhere.
+fn fitting_machines(cell: &Cell, tasks: &[TaskId]) -> Vec<usize> {
     let mut kinds: BTreeMap<(&Capacity, &Attributes), usize> = BTreeMap::new();
     for machine in &cell.machines {
         *kinds.entry((&machine.capacity, &machine.attributes)).or_default() += 1;
     }
-    let mut known: BTreeMap<(cell::JobId, cell::Resources), bool> = BTreeMap::new();
+    let mut known: BTreeMap<(cell::JobId, cell::Resources), usize> = BTreeMap::new();
     let mut judge = |task: &TaskId| {
         let job = cell.job(task.job);
         let limit = cell.task(*task).limit;
         *known.entry((task.job, limit)).or_insert_with(|| {
-            let fitting: usize = kinds
+            if job.alloc_set.is_some() {
+                return cell.machines.len();
+            }
+            kinds
                 .iter()
                 .filter(|((capacity, attributes), _)| {
                     limit.cpu <= capacity.cpu
@@ -382,9 +394,7 @@ fn picky(cell: &Cell, tasks: &[TaskId]) -> Vec<bool> {
                         && job.constraints.iter().all(|c| !c.is_hard() || c.holds(attributes))
                 })
                 .map(|(_, count)| count)
-                .sum();
-            // What runs in an alloc set is as picky as the alloc set, which is judged by itself.
-            job.alloc_set.is_none() && fitting * PICKY_ONE_IN < cell.machines.len()
+                .sum()
         })
     };
     tasks.iter().map(&mut judge).collect()

@@ -131,7 +131,7 @@ fn a_task_that_fits_no_machine_is_told() {
         };
         check(Some(1), (1, 1, 0));
         check(Some(2), (2, 1, 0));
-        check(None, (64, 1, 0));
+        check(None, (1, 1, 0));
     }
 }
 

@@ -1,0 +1,161 @@
+//! The program `fauxmaster` as a user runs it: keys, exit codes, one-line errors.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn example(name: &str) -> String {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+    format!("cell:{}", folder.display())
+}
+
+fn run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fauxmaster")).args(args).output().unwrap()
+}
+
+fn json(args: &[&str]) -> Value {
+    let output = run(args);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn has_keys(value: &Value, keys: &[&str]) {
+    for key in keys {
+        assert!(value.get(key).is_some(), "no key {key} in {value}");
+    }
+}
+
+/// Exit code 2, one line on stderr that holds all of these, nothing on stdout.
+fn is_refused(args: &[&str], parts: &[&str]) {
+    let output = run(args);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+    assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+    for part in parts {
+        assert!(stderr.contains(part), "{args:?}: {stderr:?} lacks {part:?}");
+    }
+}
+
+#[test]
+fn pack_prints_the_keys_that_scripts_rely_on() {
+    let report = json(&["pack", "--trace", &example("hello"), "--json", "--seed", "7"]);
+    has_keys(
+        &report,
+        &[
+            "policy",
+            "seed",
+            "machine_count",
+            "task_count",
+            "placed_count",
+            "pending_count",
+            "pending_by_band",
+            "allocation",
+            "stranding",
+            "seconds",
+            "decisions_per_second",
+            "peak_memory_bytes",
+            "assignment_hash",
+        ],
+    );
+    assert_eq!(report["policy"], "borg-hybrid");
+    assert_eq!(report["seed"], 7);
+    assert_eq!(report["placed_count"], 2);
+}
+
+#[test]
+fn compact_prints_the_keys_that_scripts_rely_on() {
+    let trace = example("hello");
+    let args = ["compact", "--trace", &trace, "--trials", "3", "--json", "--threads", "2"];
+    let report = json(&args);
+    has_keys(
+        &report,
+        &[
+            "policy",
+            "seed",
+            "trials",
+            "machines_p90",
+            "machines_median",
+            "machines_min",
+            "machines_max",
+            "machines_by_trial",
+            "lower_bound",
+            "seconds",
+        ],
+    );
+    assert_eq!(report["machines_by_trial"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn why_adds_up_to_the_number_of_machines() {
+    let trace = example("constraints");
+    let why = json(&["why", "--trace", &trace, "--task", "nowhere/0", "--json"]);
+    let ruled_out: u64 =
+        why["ruled_out"].as_array().unwrap().iter().map(|pair| pair[1].as_u64().unwrap()).sum();
+    assert_eq!(
+        ruled_out + why["feasible_count"].as_u64().unwrap(),
+        why["host_count"].as_u64().unwrap()
+    );
+    assert_eq!(why["pending"], true);
+}
+
+#[test]
+fn why_of_a_placed_task_answers_no() {
+    let output = run(&["why", "--trace", &example("hello"), "--task", "hello/0"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("is placed on machine"));
+}
+
+#[test]
+fn every_switch_gives_the_same_assignment() {
+    let hash = |switches: &[&str]| {
+        let trace = example("spread");
+        let args = [&["pack", "--trace", &trace, "--json"], switches].concat();
+        json(&args)["assignment_hash"].clone()
+    };
+    let plain = hash(&[]);
+    for switch in ["--no-equivalence", "--no-cache", "--no-index"] {
+        assert_eq!(hash(&[switch]), plain, "{switch}");
+    }
+}
+
+#[test]
+fn a_workload_that_fits_nowhere_answers_no() {
+    let trace = example("constraints");
+    let output = run(&["compact", "--trace", &trace, "--trials", "1", "--pending-allowance", "0"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("does not fit"));
+}
+
+#[test]
+fn bad_input_is_refused_in_one_line() {
+    let hello = example("hello");
+    is_refused(&["pack", "--policy", "borg"], &["unknown policy \"borg\"", "borg-hybrid"]);
+    is_refused(&["pack", "--trace", "nonsense"], &["nonsense", "google-2011-t0"]);
+    is_refused(&["pack", "--trace", "cell:/does/not/exist"], &["/does/not/exist"]);
+    is_refused(&["pack", "--trace", &hello, "--machines", "9"], &["--clone"]);
+    is_refused(&["pack", "--trace", &hello, "--machines", "0"], &["at least one machine"]);
+    is_refused(&["compact", "--trace", &hello, "--trials", "0"], &["at least one trial"]);
+    let args = ["compact", "--trace", &hello, "--pending-allowance", "NaN"];
+    is_refused(&args, &["pending allowance"]);
+    is_refused(&["why", "--trace", &hello, "--task", "hello"], &["JOB/INDEX"]);
+}
+
+#[test]
+fn a_wrong_row_is_named_and_lenient_reading_skips_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let machines = "machine_id,platform,cpu_capacity,memory_capacity\n1,A,0.5,0.5\n";
+    let tasks = "job_id,task_index,machine_id,state,priority,scheduling_class,user_no,\
+                 cpu_request,memory_request,disk_request,different_machines\n\
+                 1,0,1,running,9,3,1,0.1,0.1,0,0\n1,1,1,running,9,3,1,-0.1,0.1,0,0\n";
+    std::fs::write(folder.path().join("cell_t0_machines.csv"), machines).unwrap();
+    std::fs::write(folder.path().join("cell_t0_tasks.csv"), tasks).unwrap();
+    let trace = format!("google-2011-t0:{}", folder.path().display());
+    is_refused(&["pack", "--trace", &trace], &["cell_t0_tasks.csv:3", "cpu_request", "negative"]);
+    let output = run(&["pack", "--trace", &trace, "--lenient", "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("cell_t0_tasks.csv:3"));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["task_count"], 1);
+}
