@@ -24,7 +24,7 @@ use experiments::number;
 use experiments::output::{self, Output, PAGE};
 use experiments::page::page;
 use experiments::plan::{CompareFlags, Plan, TableKind};
-use experiments::plot::{figures, row_name_in_one_line};
+use experiments::plot::{figures, row_name};
 use experiments::results::Results;
 use experiments::run::Run;
 use experiments::verify::{Finding, check_trace, verify};
@@ -160,7 +160,7 @@ fn run_verify(command: &VerifyCommand) -> anyhow::Result<ExitCode> {
     let findings = verify(&command.folder, &manifest, &outputs);
     let mut text = String::new();
     for file in &findings {
-        text.push_str(&format!("{:<24} {}\n", file.name, file.finding));
+        text.push_str(&format!("{:<26} {}\n", file.name, file.finding));
     }
     let failed = findings.iter().filter(|file| file.finding != Finding::Same).count();
     let of = number::counted(findings.len(), "file");
@@ -248,7 +248,7 @@ fn summary_table(table: &results::Table, measured: &experiments::run::TableRun) 
                 .map_or("–".to_owned(), |&share| number::percent(share, 1))
         };
         shown.add_row([
-            row_name_in_one_line(table, row),
+            row_name(table, row),
             number::count(row.machines.p90),
             number::signed_percent(row.overhead_over_best, 1),
             number::signed_percent(row.gap_to_bound, 1),

@@ -43,6 +43,12 @@ pub fn signed_percent(fraction: f64, decimals: usize) -> String {
     format!("{}\u{a0}%", signed(fraction * 100.0, decimals))
 }
 
+/// A fraction in percent with as many decimals as it needs, at most four: `27 %`, `0.2 %`.
+#[must_use]
+pub fn share(fraction: f64) -> String {
+    format!("{}\u{a0}%", rounded(fraction * 100.0, 4))
+}
+
 /// A p-value: three decimals, and `< 0.001` below.
 #[must_use]
 pub fn p_value(p: f64) -> String {
@@ -76,6 +82,9 @@ mod tests {
         assert_eq!(signed(0.01, 1), "0.0");
         assert_eq!(signed(-2.0, 0), "−2");
         assert_eq!(percent(0.085, 1), "8.5\u{a0}%");
+        assert_eq!(share(0.002), "0.2\u{a0}%");
+        assert_eq!(share(0.007), "0.7\u{a0}%"); // 0.007 · 100 is 0.7000000000000001
+        assert_eq!(share(1.0), "100\u{a0}%");
         assert_eq!(p_value(0.0004), "<\u{a0}0.001");
         assert_eq!(p_value(0.25), "0.250");
         assert!(rounded(-0.000_000_1, 3).is_sign_positive());

@@ -14,14 +14,16 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 use scheduler::{UsageRatio, policies};
 use serde::Serialize;
 
+use crate::answer::detail;
 use crate::manifest::Manifest;
 use crate::number;
 use crate::plan::{CompareFlags, TRIALS_OF_THE_PAPER, TableKind};
-use crate::plot::{Figure, FigureKind, Palette, row_name, row_name_in_one_line};
+use crate::plot::{Figure, FigureKind, Palette, row_name};
 use crate::results::{Pair, Results, RowResult, Table};
 use crate::run::Run;
 use crate::stats::Verdict;
 use crate::svg::{Colour, POLICY_COLOUR_COUNT};
+use crate::trace_facts::short_source;
 
 const TEMPLATE: &str = include_str!("../templates/page.html");
 const STYLE: &str = include_str!("../templates/page.css");
@@ -59,6 +61,7 @@ pub fn page(
         colours,
         about,
         manifest,
+        trace_name: short_source(&results.trace.source),
         is_google_2011: results.trace.source.starts_with("google-2011"),
         is_sampled_ratio: flags.usage_ratio.get() == UsageRatio::GOOGLE_2011_SAMPLE,
         trials_of_the_paper: TRIALS_OF_THE_PAPER,
@@ -83,6 +86,7 @@ fn render(context: &Context<'_>) -> Result<String, minijinja::Error> {
     environment.add_filter("decimal", number::decimal);
     environment.add_filter("signed", number::signed);
     environment.add_filter("percent", number::percent);
+    environment.add_filter("share", number::share);
     environment.add_filter("signed_percent", number::signed_percent);
     environment.render_named_str("page.html", TEMPLATE, Value::from(Serde(context)))
 }
@@ -101,6 +105,8 @@ struct Context<'a> {
     /// Policies and what they are.
     about: Vec<(&'a str, &'a str)>,
     manifest: &'a Manifest,
+    /// The trace's source without folders.
+    trace_name: String,
     is_google_2011: bool,
     is_sampled_ratio: bool,
     trials_of_the_paper: usize,
@@ -114,6 +120,8 @@ struct TableView<'a> {
     kind: TableKind,
     table: &'a Table,
     rows: Vec<RowView<'a>>,
+    /// The best row's name in one line.
+    best: String,
     /// Every other row against the best.
     against_best: Vec<PairView>,
     /// All pairs, where these are more.
@@ -131,7 +139,7 @@ struct TableView<'a> {
 #[derive(Debug, Serialize)]
 struct RowView<'a> {
     row: &'a RowResult,
-    name: String,
+    name: &'a str,
     detail: Option<&'static str>,
     colour: String,
     is_best: bool,
@@ -145,10 +153,12 @@ struct RowView<'a> {
 struct PairView {
     first: String,
     second: String,
+    /// Class of the first row's colour.
+    colour: String,
     mean: String,
     interval: String,
     p: String,
-    verdict: String,
+    verdict: &'static str,
     has_winner: bool,
 }
 
@@ -159,21 +169,18 @@ impl<'a> TableView<'a> {
             .rows
             .iter()
             .zip(measured.flat_map(|measured| &measured.rows))
-            .map(|(row, measured)| {
-                let (name, detail) = row_name(table, row);
-                RowView {
-                    row,
-                    name,
-                    detail,
-                    colour: class(palette.colour(&row.policy)),
-                    is_best: row.id == table.best,
-                    decisions_per_second: measured.pack.decisions_per_second,
-                    pack_seconds: measured.pack.seconds,
-                    compact_seconds: measured.compact.seconds,
-                }
+            .map(|(row, measured)| RowView {
+                row,
+                name: &row.policy,
+                detail: detail(table.kind, row),
+                colour: class(palette.colour(&row.policy)),
+                is_best: row.id == table.best,
+                decisions_per_second: measured.pack.decisions_per_second,
+                pack_seconds: measured.pack.seconds,
+                compact_seconds: measured.compact.seconds,
             })
             .collect();
-        let view = |pair: &Pair| PairView::of(table, pair);
+        let view = |pair: &Pair| PairView::of(table, pair, palette);
         let against_best: Vec<PairView> = table.against_best().iter().map(view).collect();
         let all_pairs = if table.pairs.len() > against_best.len() {
             table.pairs.iter().map(view).collect()
@@ -183,6 +190,7 @@ impl<'a> TableView<'a> {
         Self {
             kind: table.kind,
             table,
+            best: name_of(table, &table.best),
             rows,
             against_best,
             all_pairs,
@@ -196,12 +204,9 @@ impl<'a> TableView<'a> {
 }
 
 impl PairView {
-    fn of(table: &Table, pair: &Pair) -> Self {
-        let name = |id: &str| {
-            let row = table.row(id).expect("a pair is of rows of its table");
-            row_name_in_one_line(table, row)
-        };
-        let (first, second) = (name(&pair.first), name(&pair.second));
+    fn of(table: &Table, pair: &Pair, palette: &Palette) -> Self {
+        let (first, second) = (name_of(table, &pair.first), name_of(table, &pair.second));
+        let colour = table.row(&pair.first).map(|row| class(palette.colour(&row.policy)));
         let interval = match pair.interval {
             None => "none from one trial".to_owned(),
             Some(_) if pair.constant => "no width: the same in every trial".to_owned(),
@@ -211,12 +216,12 @@ impl PairView {
             }
         };
         let verdict = match pair.verdict {
-            Verdict::FirstNeedsFewer => format!("{first} needs fewer"),
-            Verdict::SecondNeedsFewer => format!("{second} needs fewer"),
-            Verdict::TooFewTrials => "no winner: too few trials".to_owned(),
-            Verdict::NoDifference => "no winner: no difference".to_owned(),
-            Verdict::IntervalSpansZero => "no winner: the interval spans 0".to_owned(),
-            Verdict::NotAfterCorrection => "no winner after Holm’s correction".to_owned(),
+            Verdict::FirstNeedsFewer => "the first needs fewer",
+            Verdict::SecondNeedsFewer => "the second needs fewer",
+            Verdict::TooFewTrials => "no winner: too few trials",
+            Verdict::NoDifference => "no winner: no difference",
+            Verdict::IntervalSpansZero => "no winner: the interval spans 0",
+            Verdict::NotAfterCorrection => "no winner after Holm’s correction",
         };
         Self {
             mean: number::signed(pair.mean_difference, 1),
@@ -224,10 +229,16 @@ impl PairView {
             p: number::p_value(pair.p_holm),
             has_winner: pair.verdict.has_winner(),
             verdict,
+            colour: colour.unwrap_or_default(),
             first,
             second,
         }
     }
+}
+
+/// The name of a table's row in one line.
+fn name_of(table: &Table, id: &str) -> String {
+    table.row(id).map_or_else(|| id.to_owned(), |row| row_name(table, row))
 }
 
 fn bands(table: &Table) -> Vec<&'static str> {
@@ -383,7 +394,7 @@ mod tests {
         run.trace.tied_count = 0;
         run.trace.tied_priorities.clear();
         let (_, page) = page_of(&run);
-        assert!(page.contains("cell:&lt;b&gt;") && !page.contains("<b>\""));
+        assert!(page.contains("cell: &lt;b&gt;") && !page.contains("cell: <b>"));
         assert!(!page.contains("677-task"), "the source is that of the default ratio only");
         assert!(page.contains("no winner"));
         assert!(page.ends_with("</html>\n"));

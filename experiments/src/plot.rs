@@ -113,18 +113,12 @@ impl Palette {
     }
 }
 
-/// A row's name in a figure or a table: the policy, and what it charges where that differs by row.
+/// A row's name in one line: the policy, and what it packs where that differs by row.
 #[must_use]
-pub fn row_name(table: &Table, row: &RowResult) -> (String, Option<&'static str>) {
-    (row.policy.clone(), detail(table.kind, row))
-}
-
-/// The same in one line.
-#[must_use]
-pub fn row_name_in_one_line(table: &Table, row: &RowResult) -> String {
-    match row_name(table, row) {
-        (policy, Some(what)) => format!("{policy}, {what}"),
-        (policy, None) => policy,
+pub fn row_name(table: &Table, row: &RowResult) -> String {
+    match detail(table.kind, row) {
+        Some(what) => format!("{}, {what}", row.policy),
+        None => row.policy.clone(),
     }
 }
 

@@ -146,7 +146,7 @@ pub fn run(
     let mut done = 0;
     let mut tables = Vec::new();
     for table in &plan.tables {
-        let compacted = compact_paired(&table.rows, runner, &|row, trials_done| {
+        let compacted = compact_paired(&table.rows, None, runner, &|row, trials_done| {
             progress(Progress { done: done + trials_done, total, row });
         })?;
         done += table.rows.len() * trials;
@@ -161,9 +161,12 @@ pub fn run(
         }
         tables.push(TableRun { kind: table.kind, rows });
     }
+    // The sweep draws from the same copies as the table of systems, so that its points are paired too.
+    let systems = tables.iter().find(|table: &&TableRun| table.kind == TableKind::Reclaimed);
+    let clones = systems.and_then(|table| table.rows.first()).map(|row| row.compact.clones);
     let mut sweep = Vec::new();
     for point in &plan.sweep {
-        let compacted = compact_paired(&point.rows, runner, &|row, trials_done| {
+        let compacted = compact_paired(&point.rows, clones, runner, &|row, trials_done| {
             progress(Progress { done: done + trials_done, total, row });
         })?;
         done += point.rows.len() * trials;
@@ -173,17 +176,18 @@ pub fn run(
     Ok(Run { plan, trace, tables, sweep })
 }
 
-/// Compacts every row on the same number of copies of the cell: the fewest on which all fit.
+/// Compacts every row on the same number of copies of the cell: `clones`, or the fewest on which all fit
+/// where that is `None` or too few.
 ///
 /// Rows that charge most come first, as they need most copies, so that few rows have to run again.
 fn compact_paired(
     rows: &[Row],
+    mut clones: Option<usize>,
     runner: &dyn Runner,
     progress: &(dyn Fn(&str, usize) + Sync),
 ) -> Result<Vec<CompactReport>, RunError> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&index| rows[index].accounting); // limits are first
-    let mut clones = None;
     let mut reports: Vec<Option<CompactReport>> = vec![None; rows.len()];
     let is_done = |report: &Option<CompactReport>, clones: Option<usize>| {
         report.as_ref().is_some_and(|report| Some(report.clones) == clones)

@@ -95,6 +95,19 @@ impl TraceFacts {
     }
 }
 
+/// A trace's source without the folders of its files, for headings.
+#[must_use]
+pub fn short_source(source: &str) -> String {
+    let Some((format, paths)) = source.split_once(':') else {
+        return source.to_owned();
+    };
+    let names: Vec<&str> = paths
+        .split(',')
+        .map(|path| path.trim_end_matches('/').rsplit('/').next().unwrap_or(path))
+        .collect();
+    format!("{format}: {}", names.join(", "))
+}
+
 impl Finding {
     fn of(finding: &traces::Finding) -> Self {
         Self {
@@ -133,6 +146,14 @@ mod tests {
     use traces::Doctor;
 
     use super::*;
+
+    #[test]
+    fn folders_are_left_out_of_headings() {
+        let check = |source, expected| assert_eq!(short_source(source), expected);
+        check("google-2011-t0", "google-2011-t0");
+        check("cell:examples/hello/", "cell: hello");
+        check("openb:/a/nodes.csv.gz,b/pods.csv", "openb: nodes.csv.gz, pods.csv");
+    }
 
     #[test]
     fn tied_tasks_and_tasks_inside_allocs_are_told_apart() {

@@ -17,9 +17,7 @@ use std::time::Instant;
 
 use cell::{Attributes, Capacity, Cell, JobKind, Strength, TaskId};
 use rayon::prelude::*;
-use scheduler::{
-    Accounting, PassOptions, PendingLimit, Policy, Slot, Snapshot, Speed, UsageRatio, pass,
-};
+use scheduler::{Accounting, PassOptions, PendingLimit, Policy, Slot, Snapshot, Speed, pass};
 use traces::Trace;
 
 use crate::bound::Volume;
@@ -85,7 +83,7 @@ pub enum CompactError {
     /// The workload does not fit on so many copies of the cell's machines.
     #[error(
         "the workload does not fit on {clones} {} of the cell's machines under {policy}: \
-         {pending} tasks stay pending and {allowed} may",
+         {pending} pending when it ended, {allowed} allowed",
         if *.clones == 1 { "copy" } else { "copies" }
     )]
     DoesNotFit {
@@ -398,14 +396,6 @@ fn fitting_machines(cell: &Cell, tasks: &[TaskId]) -> Vec<usize> {
         })
     };
     tasks.iter().map(&mut judge).collect()
-}
-
-/// The ratios of the sensitivity sweep: from the sample's mean usage to no reclamation at all.
-#[must_use]
-pub fn sweep_ratios() -> Vec<UsageRatio> {
-    [(270, 790), (400, 800), (550, 850), (750, 900), (1000, 1000)]
-        .map(|(cpu_permille, ram_permille)| UsageRatio { cpu_permille, ram_permille })
-        .to_vec()
 }
 
 #[cfg(test)]

@@ -16,9 +16,7 @@ mod bound;
 mod compact;
 mod pack;
 
-pub use compact::{
-    CompactError, CompactOptions, PENDING_ALLOWANCE, compact, nearest_rank, sweep_ratios,
-};
+pub use compact::{CompactError, CompactOptions, PENDING_ALLOWANCE, compact, nearest_rank};
 pub use pack::{
     PackError, PackOptions, Packing, QueueChoice, Start, assignment_hash, outcome_by_job, pack,
     peak_memory_bytes,

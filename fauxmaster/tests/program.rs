@@ -1,5 +1,7 @@
 //! The program `fauxmaster` as a user runs it: keys, exit codes, one-line errors.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 

@@ -5,7 +5,8 @@
 //! trial to the most.
 
 use super::axis::Axis;
-use super::{Palette, WIDTH, row_name};
+use super::{Palette, WIDTH};
+use crate::answer::detail;
 use crate::number;
 use crate::plan::TableKind;
 use crate::results::Table;
@@ -23,7 +24,8 @@ const COLUMN: f64 = 82.0;
 const RIGHT: f64 = 3.0 * COLUMN + 16.0;
 
 pub(super) fn draw(table: &Table, cell_size: usize, palette: &Palette) -> String {
-    let names: Vec<_> = table.rows.iter().map(|row| row_name(table, row)).collect();
+    let names: Vec<_> =
+        table.rows.iter().map(|row| (&row.policy, detail(table.kind, row))).collect();
     let left = 26.0
         + names
             .iter()

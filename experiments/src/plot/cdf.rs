@@ -3,7 +3,7 @@
 //! At the cell's own size. A line that stays low and rises late is a cell of full machines; the height
 //! where it meets a utilisation is the share of machines that are used so far or less.
 
-use super::{Palette, WIDTH, row_name_in_one_line};
+use super::{Palette, WIDTH, row_name};
 use crate::fill::CDF_STEPS;
 use crate::plan::TableKind;
 use crate::results::Table;
@@ -34,7 +34,7 @@ pub(super) fn draw(table: &Table, palette: &Palette) -> String {
         let (colour, dash) = (palette.colour(&row.policy), Palette::dash(table, row));
         let y = y + 22.0;
         svg.line((*x, y), (x + 28.0, y), colour, 2.5, dash);
-        svg.text((x + 36.0, y + 4.5), &row_name_in_one_line(table, row), TextStyle::PLAIN);
+        svg.text((x + 36.0, y + 4.5), &row_name(table, row), TextStyle::PLAIN);
     }
     for (panel, name) in ["CPU", "RAM"].into_iter().enumerate() {
         let left = LEFT + panel as f64 * (PANEL_WIDTH + BETWEEN);
@@ -54,7 +54,7 @@ fn legend_places(table: &Table) -> Vec<Point> {
     let (mut x, mut y) = (LEFT, 0.0);
     let mut places = Vec::new();
     for row in &table.rows {
-        let width = 36.0 + text_width(&row_name_in_one_line(table, row), 13.0) + 24.0;
+        let width = 36.0 + text_width(&row_name(table, row), 13.0) + 24.0;
         if x + width > WIDTH && x > LEFT {
             (x, y) = (LEFT, y + LEGEND_LINE);
         }

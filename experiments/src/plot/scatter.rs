@@ -6,7 +6,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Palette, WIDTH, row_name};
+use super::{Palette, WIDTH};
+use crate::answer::detail;
 use crate::fill::{BIN_COUNT, Bin};
 use crate::number;
 use crate::plan::TableKind;
@@ -19,9 +20,9 @@ const PANEL: f64 = BIN * BIN_COUNT as f64;
 const PANELS_IN_A_LINE: usize = 3;
 const LEFT: f64 = 62.0;
 const PITCH: f64 = 304.0;
-const HEAD: f64 = 56.0;
 const FOOT: f64 = 56.0;
-const LINE: f64 = HEAD + PANEL + FOOT;
+/// Lines of a panel's heading.
+const HEAD_LINE: f64 = 17.0;
 /// Squares come in so many sizes.
 const LEVELS: usize = 8;
 
@@ -33,20 +34,23 @@ pub(super) fn draw(table: &Table, palette: &Palette) -> String {
     };
     let most = table.rows.iter().flat_map(|row| &row.fill.bins).map(|bin| bin.machine_count).max();
     let most = most.unwrap_or(1);
+    let has_details = table.rows.iter().any(|row| detail(table.kind, row).is_some());
+    let head = if has_details { 22.0 + 3.0 * HEAD_LINE } else { 22.0 + 2.0 * HEAD_LINE };
+    let line = head + PANEL + FOOT;
     let mut svg = Svg::new(
         WIDTH,
-        LINE * lines as f64 + 44.0,
+        line * lines as f64 + 44.0,
         &format!("Machines by free CPU and free RAM at the cell’s own size, {by}"),
         &description(table),
     );
     for (index, row) in table.rows.iter().enumerate() {
         let left = LEFT + PITCH * (index % PANELS_IN_A_LINE) as f64;
-        let top = HEAD + LINE * (index / PANELS_IN_A_LINE) as f64;
+        let top = head + line * (index / PANELS_IN_A_LINE) as f64;
         draw_frame(&mut svg, left, top);
         draw_head(&mut svg, left, top, table, row);
         draw_machines(&mut svg, left, top, &row.fill.bins, most, palette.colour(&row.policy));
     }
-    draw_legend(&mut svg, LINE * lines as f64 + 14.0, most);
+    draw_legend(&mut svg, line * lines as f64 + 14.0, most);
     svg.finish()
 }
 
@@ -62,13 +66,13 @@ fn stranded(row: &RowResult) -> String {
 }
 
 fn draw_head(svg: &mut Svg, left: f64, top: f64, table: &Table, row: &RowResult) {
-    let (name, detail) = row_name(table, row);
-    svg.text((left, top - 26.0), &name, TextStyle::PLAIN.bold());
-    if let Some(detail) = detail {
-        let style = TextStyle::NOTE.anchored(Anchor::End);
-        svg.text((left + PANEL, top - 26.0), detail, style);
+    let mut y = top - 9.0;
+    svg.text((left, y), &format!("stranded: {}", stranded(row)), TextStyle::NOTE);
+    if let Some(detail) = detail(table.kind, row) {
+        y -= HEAD_LINE;
+        svg.text((left, y), detail, TextStyle::NOTE);
     }
-    svg.text((left, top - 9.0), &format!("stranded: {}", stranded(row)), TextStyle::NOTE);
+    svg.text((left, y - HEAD_LINE), &row.policy, TextStyle::PLAIN.bold());
 }
 
 fn draw_frame(svg: &mut Svg, left: f64, top: f64) {
@@ -91,10 +95,11 @@ fn draw_frame(svg: &mut Svg, left: f64, top: f64) {
     }
     svg.line((left, bottom), (left + PANEL, top), Colour::Muted, 1.0, Dash::Dashed);
     let note = TextStyle { size: 11.0, ..TextStyle::NOTE };
-    // Inside the triangles, away from the axes, where the machines are.
+    // Along the diagonal, on the side that each is about.
     let note = note.anchored(Anchor::Middle);
-    svg.text((left + PANEL * 0.34, top + PANEL * 0.18), "RAM stranded", note);
-    svg.text((left + PANEL * 0.66, bottom - PANEL * 0.16), "CPU stranded", note);
+    let (x, y) = (left + PANEL * 0.7, bottom - PANEL * 0.7);
+    svg.text_turned((x - 4.0, y - 4.0), "RAM stranded", note, -45.0);
+    svg.text_turned((x + 10.0, y + 10.0), "CPU stranded", note, -45.0);
     let style = TextStyle::PLAIN.anchored(Anchor::Middle);
     svg.text((left + PANEL / 2.0, bottom + 37.0), "CPU free, %", style);
     svg.text_turned((left - 36.0, top + PANEL / 2.0), "RAM free, %", style, -90.0);

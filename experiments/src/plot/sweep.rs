@@ -4,7 +4,7 @@
 //! Rows that charge limits do not depend on the ratio and are level lines.
 
 use super::axis::Axis;
-use super::{Palette, WIDTH, row_name_in_one_line};
+use super::{Palette, WIDTH, row_name};
 use crate::number;
 use crate::plan::TableKind;
 use crate::results::{Machines, Results, RowResult, Table};
@@ -79,7 +79,7 @@ impl<'a> Line<'a> {
                 Some((index, &at_point.machines))
             })
             .collect();
-        Self { row, name: row_name_in_one_line(table, row), machines }
+        Self { row, name: row_name(table, row), machines }
     }
 }
 
@@ -93,10 +93,9 @@ fn draw_frame(svg: &mut Svg, results: &Results, axis: &Axis, right: f64, x: impl
     }
     let style = TextStyle::NOTE.anchored(Anchor::Middle);
     for (index, point) in results.sweep.iter().enumerate() {
-        let percent = |share: f64| number::percent(share, 0);
-        let cpu = format!("CPU {}", percent(point.usage_ratio_cpu));
+        let cpu = format!("CPU {}", number::share(point.usage_ratio_cpu));
         svg.text((x(index), bottom + 18.0), &cpu, style);
-        let ram = format!("RAM {}", percent(point.usage_ratio_ram));
+        let ram = format!("RAM {}", number::share(point.usage_ratio_ram));
         svg.text((x(index), bottom + 34.0), &ram, style);
     }
     let start = if axis.low > 0.0 {

@@ -5,7 +5,7 @@
 //! [`RowScore::score`], the arithmetic in between, run for every class and host, which is where the time
 //! goes. A score that depends on more than the one host does not belong here.
 //!
-//! To add one: a file here, a line in [`crate::policy`].
+//! To add one: a file here, a line in [`crate::policies`].
 
 pub mod best_fit;
 pub mod e_pvm;

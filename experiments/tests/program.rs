@@ -1,0 +1,245 @@
+//! The program from outside: reports of a small cell, their verification, and bad input.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use experiments::manifest::Manifest;
+use tempfile::TempDir;
+
+/// A cell in which policies differ: machines with much CPU or much RAM, and tasks alike.
+const MACHINES: &str = r#"
+version: 1
+machines:
+  - { name: cpu, count: 12, cpu: 16, ram: 16GiB }
+  - { name: ram, count: 12, cpu: 8, ram: 64GiB }
+"#;
+
+const JOBS: &str = r#"
+version: 1
+jobs:
+  - { name: web, user: ann, priority: 200, count: 40, limit: { cpu: 2, ram: 2GiB } }
+  - { name: cache, user: bob, priority: 200, count: 20, limit: { cpu: 500m, ram: 12GiB } }
+  - { name: crunch, user: cid, priority: 100, count: 90, limit: { cpu: 1500m, ram: 3GiB } }
+  - { name: log, user: cid, priority: 360, count: 24, limit: { cpu: 100m, ram: 64MiB }, tied_to_machines: true }
+  - { name: scratch, user: dan, priority: 10, count: 60, limit: { cpu: 300m, ram: 1GiB } }
+"#;
+
+/// A folder with the cell in `cell/`.
+fn workplace() -> TempDir {
+    let workplace = tempfile::tempdir().unwrap();
+    let cell = workplace.path().join("cell");
+    fs::create_dir(&cell).unwrap();
+    fs::write(cell.join("machines.yaml"), MACHINES).unwrap();
+    fs::write(cell.join("jobs.yaml"), JOBS).unwrap();
+    workplace
+}
+
+fn experiments(workplace: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_experiments"))
+        .args(arguments)
+        .current_dir(workplace)
+        .output()
+        .unwrap()
+}
+
+fn compare(workplace: &Path, more: &[&str]) -> Output {
+    let mut arguments = vec![
+        "compare",
+        "--trace",
+        "cell:cell",
+        "--policies",
+        "borg-hybrid,best-fit,kube-default",
+        "--systems",
+        "borg-hybrid,kube-default",
+        "--trials",
+        "3",
+        "--sweep",
+    ];
+    arguments.extend(more);
+    experiments(workplace, &arguments)
+}
+
+fn succeeds(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{:?}: {said}", output.status);
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn listing(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn a_report_is_whole_and_the_same_on_any_number_of_threads() {
+    let workplace = workplace();
+    let folder = workplace.path();
+    let text = succeeds(&compare(folder, &["--out", "one", "--threads", "1"]));
+    assert!(text.contains("under Borg’s placement") && text.contains("one/index.html"), "{text}");
+    let json = succeeds(&compare(folder, &["--out", "two", "--threads", "2", "--json"]));
+    let results = fs::read_to_string(folder.join("two/results.json")).unwrap();
+    assert_eq!(json, results);
+
+    let one = Manifest::read(&folder.join("one")).unwrap();
+    let two = Manifest::read(&folder.join("two")).unwrap();
+    assert_eq!((one.thread_count, two.thread_count), (1, 2));
+    let deterministic = one.outputs.iter().filter(|output| output.deterministic);
+    let names: Vec<&str> = deterministic.map(|output| output.name.as_str()).collect();
+    for name in ["results.json", "results.csv", "sweep.svg", "machines-reclaimed.svg"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    for name in names {
+        let read = |report: &str| fs::read(folder.join(report).join(name)).unwrap();
+        assert!(read("one") == read("two"), "{name} depends on the number of threads");
+    }
+    // The folder holds what the manifest lists, the manifest, and nothing else.
+    assert_eq!(listing(&folder.join("one")).len(), one.outputs.len() + 1);
+    assert_eq!(listing(folder).len(), 3, "cell, one, two: {:?}", listing(folder));
+}
+
+#[test]
+fn the_numbers_of_the_results_belong_together() {
+    let workplace = workplace();
+    let json = succeeds(&compare(workplace.path(), &["--out", "out", "--json"]));
+    let results: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(results["trace"]["tied_count"], 24);
+    assert_eq!(results["trace"]["packed_count"], 210);
+    for table in results["tables"].as_array().unwrap() {
+        for row in table["rows"].as_array().unwrap() {
+            let needed = row["machines"]["by_trial"].as_array().unwrap();
+            let bounds = row["lower_bound"]["by_trial"].as_array().unwrap();
+            assert_eq!((needed.len(), bounds.len()), (3, 3));
+            for (needed, bound) in needed.iter().zip(bounds) {
+                assert!(bound.as_u64() <= needed.as_u64(), "{row}");
+            }
+            let pack = &row["pack"];
+            let sum =
+                pack["placed_count"].as_u64().unwrap() + pack["pending_count"].as_u64().unwrap();
+            assert_eq!((pack["machine_count"].as_u64(), sum), (Some(24), 210));
+        }
+    }
+    assert_eq!(results["sweep"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn verify_tells_a_changed_byte() {
+    let workplace = workplace();
+    let folder = workplace.path();
+    succeeds(&compare(folder, &["--out", "out"]));
+    let text = succeeds(&experiments(folder, &["verify", "out"]));
+    assert!(text.contains("all the same"), "{text}");
+
+    let path = folder.join("out/results.csv");
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 2;
+    bytes[last] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    fs::remove_file(folder.join("out/sweep.svg")).unwrap();
+    // Neither of these is compared.
+    fs::write(folder.join("out/index.html"), "").unwrap();
+    fs::write(folder.join("out/timings.csv"), "").unwrap();
+    let output = experiments(folder, &["verify", "out"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
+    assert!(line("results.csv").contains("CHANGED"), "{text}");
+    assert!(line("sweep.svg").contains("MISSING"), "{text}");
+    assert!(line("results.json").contains("same"), "{text}");
+    assert!(text.contains("2 not the same"), "{text}");
+}
+
+#[test]
+fn verify_refuses_what_it_cannot_judge() {
+    let workplace = workplace();
+    let folder = workplace.path();
+    succeeds(&compare(folder, &["--out", "out"]));
+    let manifest = fs::read_to_string(folder.join("out/manifest.json")).unwrap();
+    let check = |part: &str| {
+        let output = experiments(folder, &["verify", "out"]);
+        refused(&output, part);
+    };
+    fs::write(folder.join("cell/jobs.yaml"), JOBS.replace("count: 90", "count: 91")).unwrap();
+    check("has changed");
+    fs::write(folder.join("out/manifest.json"), &manifest[..100]).unwrap();
+    check("is no manifest");
+    fs::remove_file(folder.join("out/manifest.json")).unwrap();
+    check("cannot read");
+}
+
+/// The output is of bad input: exit code 2 and one line on standard error that has `part` in it.
+fn refused(output: &Output, part: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{part}: {said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains(part), "{said}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn bad_input_is_said_in_one_line_and_nothing_is_written() {
+    let workplace = workplace();
+    let folder = workplace.path();
+    fs::write(folder.join("file"), "").unwrap();
+    fs::create_dir(folder.join("mine")).unwrap();
+    fs::write(folder.join("mine/notes.txt"), "keep").unwrap();
+    let before = listing(folder);
+    let check = |arguments: &[&str], part: &str| {
+        let given = |flag: &str| arguments.contains(&flag);
+        let mut all = vec!["compare"];
+        for (flag, value) in [
+            ("--trace", "cell:cell"),
+            ("--policies", "borg-hybrid,kube-default"),
+            ("--trials", "2"),
+            ("--out", "deep/down/out"),
+        ] {
+            if !given(flag) {
+                all.extend([flag, value]);
+            }
+        }
+        all.extend(arguments);
+        refused(&experiments(folder, &all), part);
+        assert_eq!(listing(folder), before, "{arguments:?} left something behind");
+    };
+    check(&["--policies", "borg-hybrid,no-such"], "unknown policy \"no-such\"; known are");
+    check(&["--systems", "no-such"], "--systems: unknown policy");
+    check(&["--policies", "best-fit,best-fit"], "names best-fit twice");
+    check(&["--trials", "0"], "--trials 0");
+    check(&["--trials", "many"], "--trials");
+    check(&["--usage-ratio", "cpu=1.5,ram=0.5"], "--usage-ratio");
+    check(&["--usage-ratio", "cpu=0,ram=0.5"], "--usage-ratio");
+    check(&["--usage-ratio", "0.5"], "--usage-ratio");
+    check(&["--pending-allowance", "1"], "--pending-allowance 1");
+    check(&["--pending-allowance", "NaN"], "--pending-allowance");
+    check(&["--threads", "0"], "--threads");
+    check(&["--trace", "cell:nowhere"], "nowhere");
+    check(&["--trace", "nothing"], "nothing");
+    check(&["--out", "file"], "`file` is not a folder");
+    check(&["--out", "file/below"], "cannot write to");
+    check(&["--out", "mine"], "is not empty and holds no report");
+    check(&["--no-such-flag"], "--no-such-flag");
+    assert_eq!(fs::read_to_string(folder.join("mine/notes.txt")).unwrap(), "keep");
+    refused(&experiments(folder, &["compare", "--out", "x"]), "--trace");
+}
+
+#[test]
+fn a_workload_that_fits_nowhere_is_refused_by_name() {
+    let workplace = workplace();
+    let jobs = JOBS.replace("limit: { cpu: 500m, ram: 12GiB }", "limit: { cpu: 500m, ram: 1TiB }");
+    fs::write(workplace.path().join("cell/jobs.yaml"), jobs).unwrap();
+    refused(&compare(workplace.path(), &["--out", "out"]), "compacting borg-hybrid/limits");
+    assert!(!workplace.path().join("out").exists());
+}
+
+#[test]
+fn help_has_an_example_for_every_command() {
+    let workplace = tempfile::tempdir().unwrap();
+    for command in ["compare", "verify"] {
+        let help = succeeds(&experiments(workplace.path(), &[command, "--help"]));
+        assert!(help.contains(&format!("Example:\n  experiments {command} ")), "{help}");
+    }
+}
