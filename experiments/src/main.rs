@@ -107,9 +107,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         eprint!("{error}");
         return ExitCode::from(2);
     }
-    let text = error.to_string();
-    let said = text.split("\n\n").next().unwrap_or_default();
-    eprintln!("experiments: {} (see --help)", one_line(said.trim_start_matches("error: ")));
+    eprintln!("experiments: {}", fauxmaster::args::usage_line(error));
     ExitCode::from(2)
 }
 

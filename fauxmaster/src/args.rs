@@ -163,6 +163,15 @@ impl std::fmt::Display for RatioArg {
     }
 }
 
+/// What is wrong with a command line, on one line.
+#[must_use]
+pub fn usage_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let said = text.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = said.trim_start_matches("error: ").split_whitespace().collect();
+    format!("{} (see --help)", words.join(" "))
+}
+
 fn permille(text: &str) -> anyhow::Result<u32> {
     let exact = cell::quantity::decimal(text)
         .and_then(|ratio| cell::quantity::scaled_up(ratio, 1000))

@@ -4,15 +4,16 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fauxmaster::args::{PolicyArgs, TraceArgs};
+use fauxmaster::args::{PolicyArgs, TraceArgs, usage_line};
 use fauxmaster::{
     CompactOptions, PENDING_ALLOWANCE, PackOptions, Packing, Start, compact, pack, table,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use scheduler::why::explain;
 use serde::Serialize;
-use traces::{Example, FindingKind, Trace};
+use traces::{FindingKind, Trace};
 
 /// The scheduler under a trace: packs, compacts, explains.
 ///
@@ -127,8 +128,20 @@ struct WhyJson<'a> {
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // Clap prints help to stdout and errors to stderr, with its own exit codes 0 and 2.
-        Err(error) => error.exit(),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp
+                    | ErrorKind::DisplayVersion
+                    | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            ) =>
+        {
+            error.exit()
+        }
+        Err(error) => {
+            complain(&anyhow::anyhow!(usage_line(&error)));
+            return ExitCode::from(2);
+        }
     };
     match run(cli.command) {
         Ok(code) => code,
@@ -280,9 +293,8 @@ fn load(args: &TraceArgs) -> anyhow::Result<Trace> {
     let trace = args.load()?;
     for finding in &trace.doctor.findings {
         if matches!(finding.kind, FindingKind::SkippedRow | FindingKind::BrokenOffFile) {
-            let Example { file, line, detail } = &finding.example;
             let (count, note) = (finding.count, finding.note);
-            complain(&anyhow::anyhow!("{count} {note}, the first {file}:{line}: {detail}"));
+            complain(&anyhow::anyhow!("{count} {note}, the first {}", finding.example.detail));
         }
     }
     Ok(trace)

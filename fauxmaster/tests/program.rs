@@ -142,6 +142,10 @@ fn bad_input_is_refused_in_one_line() {
     let args = ["compact", "--trace", &hello, "--pending-allowance", "NaN"];
     is_refused(&args, &["pending allowance"]);
     is_refused(&["why", "--trace", &hello, "--task", "hello"], &["JOB/INDEX"]);
+    is_refused(&["why", "--trace", &hello], &["--task <JOB/INDEX>"]);
+    is_refused(&["pack", "--usage-ratio", "cpu=2,ram=1"], &["usage ratio", "at most 1"]);
+    is_refused(&["pack", "--seed=-1"], &["--seed"]);
+    is_refused(&["pack", "--sample", "0"], &["--sample"]);
 }
 
 #[test]
