@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 done; 1 the report cannot be made again; 2 bad input, said in one line on standard error,
 //! and nothing written.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program's output is its job")]
+#![expect(clippy::print_stderr, reason = "a program's output is its job")]
 
 use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
@@ -100,8 +100,7 @@ fn main() -> ExitCode {
 fn usage(error: &clap::Error) -> ExitCode {
     let kind = error.kind();
     if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        print!("{error}");
-        return ExitCode::SUCCESS;
+        error.exit();
     }
     if kind == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         eprint!("{error}");

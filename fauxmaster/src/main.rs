@@ -62,7 +62,7 @@ struct PackShape {
     #[arg(long, value_name = "N")]
     machines: Option<usize>,
     /// Draw from so many copies of the cell's machines; the workload stays one.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = up_to::<64>)]
     clone: usize,
     /// What to start from.
     #[arg(long, value_enum, default_value_t = StartName::Empty)]
@@ -85,16 +85,16 @@ struct CompactArgs {
     #[command(flatten)]
     policy: PolicyArgs,
     /// Number of trials, each with its own random order of machines.
-    #[arg(long, default_value_t = 11)]
+    #[arg(long, default_value_t = 11, value_parser = up_to::<1100>)]
     trials: usize,
     /// The share of tasks that may stay pending; 0 for none.
     #[arg(long, value_name = "SHARE", default_value_t = PENDING_ALLOWANCE)]
     pending_allowance: f64,
     /// Draw from so many copies of the cell's machines; without it from as many as are needed.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = up_to::<64>)]
     clone: Option<usize>,
     /// Number of threads; without it one for each core. The result is the same.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = up_to::<256>)]
     threads: Option<usize>,
     /// Print JSON instead of a table.
     #[arg(long)]
@@ -123,6 +123,14 @@ struct WhyJson<'a> {
     feasible_count: usize,
     ruled_out: Vec<(String, usize)>,
     changes: Vec<(String, usize)>,
+}
+
+/// A count in 1..=MAX.
+fn up_to<const MAX: usize>(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if (1..=MAX).contains(&count) => Ok(count),
+        _ => Err(format!("not a whole number in 1..={MAX}")),
+    }
 }
 
 fn main() -> ExitCode {
@@ -285,7 +293,12 @@ fn json(value: &impl Serialize) -> anyhow::Result<String> {
 
 fn say(text: &str) {
     // A reader that has seen enough and closed the pipe is no error of ours.
-    let _ = writeln!(std::io::stdout(), "{text}");
+    if let Err(error) = writeln!(std::io::stdout(), "{text}")
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        complain(&anyhow::Error::new(error).context("cannot write the answer"));
+        std::process::exit(2);
+    }
 }
 
 /// Reads the trace; and with `--lenient` says on stderr how much was skipped.

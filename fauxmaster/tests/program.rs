@@ -138,7 +138,7 @@ fn bad_input_is_refused_in_one_line() {
     is_refused(&["pack", "--trace", "cell:/does/not/exist"], &["/does/not/exist"]);
     is_refused(&["pack", "--trace", &hello, "--machines", "9"], &["--clone"]);
     is_refused(&["pack", "--trace", &hello, "--machines", "0"], &["at least one machine"]);
-    is_refused(&["compact", "--trace", &hello, "--trials", "0"], &["at least one trial"]);
+    is_refused(&["compact", "--trace", &hello, "--trials", "0"], &["--trials", "1..=1100"]);
     let args = ["compact", "--trace", &hello, "--pending-allowance", "NaN"];
     is_refused(&args, &["pending allowance"]);
     is_refused(&["why", "--trace", &hello, "--task", "hello"], &["JOB/INDEX"]);
@@ -146,6 +146,9 @@ fn bad_input_is_refused_in_one_line() {
     is_refused(&["pack", "--usage-ratio", "cpu=2,ram=1"], &["usage ratio", "at most 1"]);
     is_refused(&["pack", "--seed=-1"], &["--seed"]);
     is_refused(&["pack", "--sample", "0"], &["--sample"]);
+    is_refused(&["pack", "--clone", "100000000000"], &["--clone"]);
+    is_refused(&["compact", "--clone", "0"], &["--clone"]);
+    is_refused(&["compact", "--threads", "100000"], &["--threads"]);
 }
 
 #[test]
