@@ -10,6 +10,7 @@ mod band;
 mod constraint;
 mod id;
 mod job;
+pub mod kube;
 mod machine;
 pub mod quantity;
 mod resources;

@@ -2,6 +2,7 @@
 
 use crate::id::{JobId, MachineId, TaskId, UserId};
 use crate::job::{Job, JobKind, Task, TaskState};
+use crate::kube;
 use crate::machine::Machine;
 
 /// A cell. Ids are positions in its vectors.
@@ -13,6 +14,8 @@ pub struct Cell {
     pub users: Vec<String>,
     /// Jobs and alloc sets, by [`JobId`], in the order of their submission.
     pub jobs: Vec<Job>,
+    /// What Kubernetes' objects say beyond that, where the cell was read from such objects.
+    pub kube: Option<Box<kube::Objects>>,
 }
 
 impl Cell {
