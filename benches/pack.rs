@@ -23,7 +23,7 @@ fn pack_by_policy(criterion: &mut Criterion) {
     group.sample_size(10).sampling_mode(SamplingMode::Flat).warm_up_time(Duration::from_secs(1));
     group.throughput(Throughput::Elements(TASK_COUNT as u64));
     for policy in policies() {
-        let name = policy.name();
+        let name = policy.name().to_owned();
         let options = PassOptions {
             queue: policy.queue,
             policy,

@@ -11,7 +11,6 @@ use criterion::{
     BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
 };
 use fauxmaster::{PackOptions, pack, workload};
-use scheduler::k8s::{KubeScore, fit::Strategy};
 use scheduler::score::best_fit::BestFit;
 use scheduler::score::e_pvm::EPvm;
 use scheduler::score::hybrid::Hybrid;
@@ -40,12 +39,6 @@ fn score_every_machine(criterion: &mut Criterion) {
     bench(&mut group, "hybrid", &Hybrid, &ask, &cell_views);
     bench(&mut group, "best-fit", &BestFit, &ask, &cell_views);
     bench(&mut group, "e-pvm", &EPvm::new(machine_count), &ask, &cell_views);
-    for (name, strategy) in [
-        ("kube-least-allocated", Strategy::LeastAllocated),
-        ("kube-most-allocated", Strategy::MostAllocated),
-    ] {
-        bench(&mut group, name, &KubeScore { strategy }, &ask, &cell_views);
-    }
     group.finish();
 }
 

@@ -8,6 +8,7 @@
 //! Source: Borg (EuroSys '15) §3.1 ("Fauxmaster"), §5.1 (cell compaction).
 
 pub mod args;
+pub mod kube;
 pub mod report;
 pub mod table;
 pub mod workload;

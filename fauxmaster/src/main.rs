@@ -1,6 +1,7 @@
 //! `fauxmaster`: pack a trace's workload, compact its cell, or ask why a task is pending.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -8,10 +9,10 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fauxmaster::args::{PolicyArgs, TraceArgs, usage_line};
 use fauxmaster::{
-    CompactOptions, PENDING_ALLOWANCE, PackOptions, Packing, Start, compact, pack, table,
+    CompactOptions, PENDING_ALLOWANCE, PackOptions, Packing, Start, compact, kube, pack, table,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use scheduler::why::explain;
+use scheduler::why::{explain, in_kubernetes_words};
 use serde::Serialize;
 use traces::{FindingKind, Trace};
 
@@ -41,6 +42,24 @@ enum Command {
     Why(WhyArgs),
     /// List the policies.
     Policies,
+    /// Run cases with known outcomes through the Kubernetes plugins, and count what agrees.
+    ///
+    /// Example: fauxmaster kube-check cases/kubernetes
+    KubeCheck(KubeArgs),
+    /// Follow a recorded run of the real kube-scheduler, and compare each decision.
+    ///
+    /// The folder holds nodes.csv, pods.csv, assignments.csv, preemptions.csv and run.json.
+    KubeDecisions(KubeArgs),
+}
+
+#[derive(Args, Debug)]
+struct KubeArgs {
+    /// The folder.
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
 }
 
 /// What a packing starts from.
@@ -123,6 +142,9 @@ struct WhyJson<'a> {
     feasible_count: usize,
     ruled_out: Vec<(String, usize)>,
     changes: Vec<(String, usize)>,
+    /// What kube-scheduler would say, under its policies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubernetes: Option<String>,
 }
 
 /// A count in 1..=MAX.
@@ -171,7 +193,27 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
+        Command::KubeCheck(args) => run_kube_check(&args),
+        Command::KubeDecisions(args) => run_kube_decisions(&args),
     }
+}
+
+fn run_kube_check(args: &KubeArgs) -> anyhow::Result<ExitCode> {
+    let report = kube::check::check_folder(&args.folder)?;
+    say(&if args.json { json(&report)? } else { table::of_kube_check(&report) });
+    Ok(ExitCode::from(u8::from(report.total().failed > 0)))
+}
+
+fn run_kube_decisions(args: &KubeArgs) -> anyhow::Result<ExitCode> {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} pods, {elapsed}")?);
+    let report = kube::decisions::follow(&args.folder, &|done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    say(&if args.json { json(&report)? } else { table::of_kube_decisions(&report) });
+    Ok(ExitCode::from(u8::from(!report.agrees())))
 }
 
 impl PackShape {
@@ -236,7 +278,7 @@ fn run_compact(args: &CompactArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn run_why(args: &WhyArgs) -> anyhow::Result<ExitCode> {
-    args.shape.policy.policy()?;
+    let policy = args.shape.policy.policy()?;
     let trace = load(&args.shape.trace)?;
     let task = trace
         .cell
@@ -255,6 +297,7 @@ fn run_why(args: &WhyArgs) -> anyhow::Result<ExitCode> {
                 feasible_count: 0,
                 ruled_out: Vec::new(),
                 changes: Vec::new(),
+                kubernetes: None,
             })?
         } else {
             table::of_placed(&args.task, end, placement.row)
@@ -262,6 +305,7 @@ fn run_why(args: &WhyArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(1));
     }
     let explanation = explain(end, task);
+    let kubernetes = in_kubernetes_words(&policy, end, task);
     let is_in_alloc = trace.cell.job(task.job).alloc_set.is_some();
     say(&if args.json {
         json(&WhyJson {
@@ -280,9 +324,14 @@ fn run_why(args: &WhyArgs) -> anyhow::Result<ExitCode> {
                 .iter()
                 .map(|change| (table::remedy(change), change.host_count))
                 .collect(),
+            kubernetes,
         })?
     } else {
-        table::of_why(&args.task, &explanation, is_in_alloc)
+        let mut text = table::of_why(&args.task, &explanation, is_in_alloc);
+        if let Some(said) = kubernetes {
+            text.push_str(&format!("\nkube-scheduler would say: {said}"));
+        }
+        text
     });
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,8 @@ use scheduler::Snapshot;
 use scheduler::feasible::Infeasible;
 use scheduler::why::{Change, Explanation, Remedy};
 
+use crate::kube::check::{CheckReport, PluginResult};
+use crate::kube::decisions::{Agreement, DecisionsReport, Difference};
 use crate::report::{CompactReport, PackReport};
 
 fn table(header: &[&str]) -> Table {
@@ -36,6 +38,68 @@ pub fn grouped(n: usize) -> String {
 
 fn memory(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "not known".to_owned(), |bytes| format!("{} MiB", bytes >> 20))
+}
+
+/// How cases with known outcomes went.
+#[must_use]
+pub fn of_kube_check(report: &CheckReport) -> String {
+    let mut plugins = table(&["plugin", "pass", "fail", "not run"]);
+    let row = |name: &str, result: &PluginResult| {
+        [name.to_owned(), grouped(result.passed), grouped(result.failed), grouped(result.not_run)]
+    };
+    for (name, result) in &report.plugins {
+        plugins.add_row(row(name, result));
+    }
+    let total = report.total();
+    plugins.add_row(row("all", &total));
+    let mut text = plugins.to_string();
+    if total.not_run > 0 {
+        text.push_str(
+            "\nnot run: cases of the horizontal pod autoscaler, which is not modelled yet",
+        );
+    }
+    for failure in &report.failures {
+        text.push_str(&format!("\n{} {}: {}", failure.plugin, failure.id, failure.found));
+    }
+    text
+}
+
+/// How many differences are listed one by one.
+const DIFFERENCES_LISTED: usize = 20;
+
+/// How a recorded run of the real scheduler compares.
+#[must_use]
+pub fn of_kube_decisions(report: &DecisionsReport) -> String {
+    let mut decisions = table(&["decision", "agree", "compared"]);
+    let mut add = |name: &str, agreement: &Agreement| {
+        if agreement.compared > 0 {
+            let (agreeing, compared) = (grouped(agreement.agreeing), grouped(agreement.compared));
+            decisions.add_row([name.to_owned(), agreeing, compared]);
+        }
+    };
+    add("placed on one of the best nodes", &report.placements);
+    add("unschedulable", &report.unschedulable);
+    add("unschedulable, in the same words", &report.messages);
+    add("preempted the same victims", &report.preemptions);
+    for (name, agreement) in &report.scores {
+        add(&format!("scores of all feasible nodes: {name}"), agreement);
+    }
+    let mut text = format!(
+        "kube-scheduler {}, percentageOfNodesToScore {}: {} pods on {} nodes\n{decisions}",
+        report.kube_scheduler,
+        report.percentage_of_nodes_to_score,
+        grouped(report.pod_count),
+        grouped(report.node_count),
+    );
+    for difference in report.differences.iter().take(DIFFERENCES_LISTED) {
+        let Difference { order, pod, found } = difference;
+        text.push_str(&format!("\n{order} {pod}: {found}"));
+    }
+    let more = report.differences.len().saturating_sub(DIFFERENCES_LISTED);
+    if more > 0 {
+        text.push_str(&format!("\nand {} more", grouped(more)));
+    }
+    text
 }
 
 /// A packing's figures.

@@ -102,11 +102,11 @@ pub struct Plan<'c> {
 /// If a task has a place already.
 #[must_use]
 pub fn pass<'c>(snapshot: &Snapshot<'c>, tasks: &[TaskId], options: &PassOptions<'_>) -> Plan<'c> {
-    match options.policy.base {
+    match &options.policy.base {
         Base::Hybrid => Pass::new(Hybrid, snapshot, options).run(tasks),
         Base::BestFit => Pass::new(BestFit, snapshot, options).run(tasks),
         Base::EPvm => Pass::new(EPvm::new(snapshot.machine_count()), snapshot, options).run(tasks),
-        Base::Kube(strategy) => Pass::new(Base::kube(strategy), snapshot, options).run(tasks),
+        Base::Kube(profile) => crate::k8s::pass::run(profile, snapshot, tasks, options),
     }
 }
 
@@ -153,8 +153,6 @@ pub(crate) struct Pass<'a, 'c, S: RowScore> {
     pub(crate) job_states: BTreeMap<JobId, JobState>,
     /// Rows that changed, in order.
     journal: Vec<usize>,
-    /// Where Kubernetes' next attempt starts.
-    kube_start: usize,
     decision_count: u64,
     /// What each machine has installed beyond its own list, by row.
     installed: BTreeMap<usize, std::collections::BTreeSet<&'c str>>,
@@ -176,7 +174,6 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             tables: Tables::new(options.speed, snapshot.machine_count()),
             job_states: BTreeMap::new(),
             journal: Vec::new(),
-            kube_start: 0,
             decision_count: 0,
             installed: BTreeMap::new(),
             evictions: preempt::Ledger::of(&snapshot),
@@ -285,13 +282,6 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
                 let draw = mix(mix(self.options.seed) ^ self.decision_count);
                 let start = usize::try_from(draw % machine_count.max(1) as u64).unwrap_or(0);
                 table.scores.best_of_sample(start, enough, by_index).0
-            }
-            Examine::Kube { percentage } => {
-                let limit = crate::k8s::sampling::feasible_limit(machine_count, percentage);
-                let start = self.kube_start;
-                let (best, visited) = table.scores.best_of_sample(start, limit, by_index);
-                self.kube_start = (start + visited) % machine_count.max(1);
-                best
             }
         };
         self.tables.put_back(class, table, self.waiting[class] > 0);

@@ -2,13 +2,15 @@
 //!
 //! Adding a policy is adding a line to [`policies`].
 
-use crate::k8s::KubeScore;
+use std::borrow::Cow;
+
+use crate::k8s::Profile;
 use crate::k8s::fit::Strategy;
 use crate::queue::QueueOrder;
 use crate::score::terms::Weights;
 
 /// The score proper of a policy.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Base {
     /// [`crate::score::hybrid`].
     Hybrid,
@@ -16,14 +18,8 @@ pub enum Base {
     BestFit,
     /// [`crate::score::e_pvm`].
     EPvm,
-    /// [`crate::k8s`], with this strategy of `NodeResourcesFit`.
-    Kube(Strategy),
-}
-
-impl Base {
-    pub(crate) fn kube(strategy: Strategy) -> KubeScore {
-        KubeScore { strategy }
-    }
+    /// [`crate::k8s`], with this profile.
+    Kube(Box<Profile>),
 }
 
 /// Which of the feasible hosts are scored.
@@ -36,17 +32,12 @@ pub enum Examine {
         /// How many feasible hosts are enough, at least 1.
         enough: usize,
     },
-    /// Kubernetes' sampling with its rotating start, see [`crate::k8s::sampling`].
-    Kube {
-        /// `percentageOfNodesToScore`, 0..=100; 0 is adaptive.
-        percentage: usize,
-    },
 }
 
 /// A policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    name: &'static str,
+    name: Cow<'static, str>,
     about: &'static str,
     /// The score proper.
     pub base: Base,
@@ -70,62 +61,67 @@ pub struct UnknownPolicy {
 #[must_use]
 pub fn policies() -> Vec<Policy> {
     let borg = |name, about, base| Policy {
-        name,
+        name: Cow::Borrowed(name),
         about,
         base,
         weights: Weights::BORG,
         examine: Examine::All,
         queue: QueueOrder::RoundRobin,
     };
-    let kube = |name, about, strategy, percentage| Policy {
-        name,
-        about,
-        base: Base::Kube(strategy),
-        weights: Weights::BASE_ONLY,
-        examine: Examine::Kube { percentage },
-        queue: QueueOrder::Fifo,
-    };
+    let kube = |name, about, profile| Policy { about, ..Policy::kubernetes(name, profile) };
+    let default = Profile::v1_36;
     vec![
         borg("borg-hybrid", "Borg's hybrid, which reduces stranded resources", Base::Hybrid),
         borg("best-fit", "best fit: fill machines up", Base::BestFit),
         borg("e-pvm", "E-PVM: spread the load (worst fit)", Base::EPvm),
-        kube(
-            "kube-default",
-            "kube-scheduler's default profile: least allocated and balanced, sampled nodes",
-            Strategy::LeastAllocated,
-            0,
-        ),
+        kube("kube-default", "kube-scheduler v1.36, its default profile, sampled nodes", default()),
         kube(
             "kube-default-all-nodes",
             "the same with percentageOfNodesToScore 100",
-            Strategy::LeastAllocated,
-            100,
+            Profile { percentage_of_nodes_to_score: 100, ..default() },
         ),
         kube(
             "kube-most-allocated",
-            "kube-scheduler packing bins: most allocated and balanced, sampled nodes",
-            Strategy::MostAllocated,
-            0,
+            "the same packing bins: NodeResourcesFit by MostAllocated, sampled nodes",
+            Profile { strategy: Strategy::MostAllocated, ..default() },
+        ),
+        kube(
+            "kube-1.20",
+            "kube-scheduler v1.20, its default profile, sampled nodes",
+            Profile::v1_20(),
         ),
     ]
 }
 
 impl Policy {
+    /// Kubernetes' placement under a profile.
+    #[must_use]
+    pub fn kubernetes(name: impl Into<Cow<'static, str>>, profile: Profile) -> Self {
+        Self {
+            name: name.into(),
+            about: "kube-scheduler under a profile of its own",
+            base: Base::Kube(Box::new(profile)),
+            weights: Weights::BASE_ONLY,
+            examine: Examine::All,
+            queue: QueueOrder::Fifo,
+        }
+    }
+
     /// The policy called `name`.
     ///
     /// # Errors
     /// If there is none; the error lists those that there are.
     pub fn by_name(name: &str) -> Result<Self, UnknownPolicy> {
         let all = policies();
-        let known = || all.iter().map(|policy| policy.name).collect::<Vec<_>>().join(", ");
+        let known = || all.iter().map(Self::name).collect::<Vec<_>>().join(", ");
         let unknown = || UnknownPolicy { name: name.to_owned(), known: known() };
-        all.iter().find(|policy| policy.name == name).cloned().ok_or_else(unknown)
+        all.iter().find(|policy| policy.name() == name).cloned().ok_or_else(unknown)
     }
 
     /// Its name.
     #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// What it is, in a line.

@@ -17,6 +17,7 @@ use cell::{
 
 use crate::accounting::Accounting;
 use crate::job_state::Domains;
+use crate::k8s::requests::{DEFAULT_MEMORY_BYTES, DEFAULT_MILLI_CPU};
 
 /// A machine as a row of a snapshot: cell compaction also packs onto copies of a cell's machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -448,7 +449,7 @@ impl<'c> Snapshot<'c> {
             prod_limit,
             gpu: limit.gpu,
             is_prod,
-            defaults: crate::k8s::requests::defaults(limit),
+            defaults: kube_defaults(limit),
         }
     }
 
@@ -467,7 +468,7 @@ impl<'c> Snapshot<'c> {
 
     /// Puts a task where it is recorded to run, fitting or not. A GPU request that fits no device takes
     /// none.
-    fn place_recorded(&mut self, task: TaskId, row: usize) {
+    pub(crate) fn place_recorded(&mut self, task: TaskId, row: usize) {
         let dense = self.dense(task);
         assert!(self.placements[dense].is_none(), "{} runs already", self.cell.task_name(task));
         let demand = self.demand(task);
@@ -575,6 +576,15 @@ impl<'c> Snapshot<'c> {
             }
         }
         None
+    }
+}
+
+/// What Kubernetes' scores add to what a task asks for, where it does not state it.
+fn kube_defaults(limit: Resources) -> Amounts {
+    Amounts {
+        cpu: if limit.unstated.cpu { DEFAULT_MILLI_CPU } else { 0 },
+        ram: if limit.unstated.ram { DEFAULT_MEMORY_BYTES } else { 0 },
+        disk: 0,
     }
 }
 

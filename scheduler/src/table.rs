@@ -83,6 +83,26 @@ impl Table {
         }
     }
 
+    /// Number of rows.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The key of a row.
+    #[inline(always)]
+    pub(crate) fn get(&self, row: usize) -> Key {
+        self.keys[row]
+    }
+
+    /// How many rows from `row` on, at most `limit`, are in a block without any feasible row; `None` if
+    /// the row's block has one.
+    #[inline(always)]
+    pub(crate) fn empty_block(&self, row: usize, limit: usize) -> Option<usize> {
+        let block = row / BLOCK;
+        let end = ((block + 1) * BLOCK).min(self.keys.len());
+        (self.feasible_counts[block] == 0).then_some((end - row).min(limit))
+    }
+
     /// The best row, by the index.
     pub(crate) fn best(&mut self) -> Option<Best> {
         loop {

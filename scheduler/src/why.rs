@@ -10,6 +10,7 @@ use cell::{DomainKind, JobKind, TaskId};
 use crate::accounting::Accounting;
 use crate::feasible::{Infeasible, reasons};
 use crate::job_state::JobState;
+use crate::policy::{Base, Policy};
 use crate::snapshot::Snapshot;
 
 /// Why a task has no place.
@@ -24,6 +25,21 @@ pub struct Explanation {
     pub ruled_out: Vec<(Infeasible, usize)>,
     /// Single changes that would place it, the smallest first.
     pub changes: Vec<Change>,
+}
+
+/// What kube-scheduler would say of a task without a place, under a policy that models it:
+/// `0/20 nodes are available: 3 Insufficient cpu, …`. `None` under other policies, and for a task in an
+/// alloc set, which Kubernetes knows nothing of.
+#[must_use]
+pub fn in_kubernetes_words(
+    policy: &Policy,
+    snapshot: &Snapshot<'_>,
+    task: TaskId,
+) -> Option<String> {
+    match &policy.base {
+        Base::Kube(profile) => crate::k8s::pass::fit_error(profile, snapshot, task),
+        Base::Hybrid | Base::BestFit | Base::EPvm => None,
+    }
 }
 
 /// A single change of a task or its job, after which some hosts could run it.

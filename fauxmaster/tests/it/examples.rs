@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use fauxmaster::{PackOptions, Start, outcome_by_job, pack};
-use scheduler::{Placement, Plan, policies};
+use scheduler::{Placement, Plan, Policy, policies};
 use traces::{ReadOptions, Trace, load};
 
 fn folder() -> PathBuf {
@@ -30,12 +30,23 @@ fn check(
     expected: &[(&str, usize, usize)],
     more: impl Fn(&str, &Plan<'_>),
 ) {
+    check_under(|_| true, name, start, expected, more);
+}
+
+/// The same under some policies alone.
+fn check_under(
+    is_meant: impl Fn(&Policy) -> bool,
+    name: &str,
+    start: Start,
+    expected: &[(&str, usize, usize)],
+    more: impl Fn(&str, &Plan<'_>),
+) {
     let trace = example(name);
     let expected: BTreeMap<String, (usize, usize)> = expected
         .iter()
         .map(|(job, placed, pending)| ((*job).to_owned(), (*placed, *pending)))
         .collect();
-    for policy in policies() {
+    for policy in policies().into_iter().filter(is_meant) {
         for seed in [1, 2, 3] {
             let mut options = PackOptions::new(policy.clone(), seed);
             options.start = start;
@@ -134,7 +145,11 @@ fn disk() {
 #[test]
 fn gpus() {
     let expected = [("shares", 2, 1), ("rests", 2, 0), ("pair", 1, 0), ("late", 0, 1)];
-    check("gpus", Start::Empty, &expected, nothing_more);
+    let is_borg = |policy: &Policy| !policy.is_kubernetes();
+    check_under(is_borg, "gpus", Start::Empty, &expected, nothing_more);
+    // Kubernetes counts whole devices: a share takes one.
+    let expected = [("shares", 2, 1), ("rests", 0, 2), ("pair", 1, 0), ("late", 0, 1)];
+    check_under(Policy::is_kubernetes, "gpus", Start::Empty, &expected, nothing_more);
 }
 
 #[test]
@@ -150,11 +165,15 @@ fn packages() {
 #[test]
 fn preemption_from_the_current_placements() {
     let expected = [("crunch", 0, 6), ("frontend", 1, 0), ("web", 2, 1), ("watch", 1, 0)];
-    check("preemption", Start::Recorded, &expected, |policy, plan| {
+    let is_borg = |policy: &Policy| !policy.is_kubernetes();
+    check_under(is_borg, "preemption", Start::Recorded, &expected, |policy, plan| {
         assert_eq!(machine_of(plan, "frontend/0"), "m-3", "{policy}");
         let victims: usize = plan.assignments.iter().map(|made| made.victims.len()).sum();
         assert_eq!(victims, 6, "{policy}");
     });
+    // In Kubernetes whoever has the lower priority goes, production or not.
+    let expected = [("crunch", 0, 6), ("frontend", 0, 1), ("web", 3, 0), ("watch", 1, 0)];
+    check_under(Policy::is_kubernetes, "preemption", Start::Recorded, &expected, nothing_more);
 }
 
 #[test]

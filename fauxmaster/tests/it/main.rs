@@ -5,6 +5,7 @@
 mod compaction;
 mod examples;
 mod google;
+mod kube;
 mod openb;
 mod regressions;
 mod small;

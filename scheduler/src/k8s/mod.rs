@@ -1,100 +1,54 @@
-//! Kubernetes' placement, a file a plugin, by the rules and roundings of kube-scheduler v1.36.
+//! Kubernetes' placement, decision by decision, a file a plugin, by the rules and roundings of
+//! kube-scheduler v1.36 (and, where they differ, of v1.20).
 //!
-//! Here so far: `NodeResourcesFit` with the strategies `LeastAllocated` and `MostAllocated` ([`fit`]),
-//! `NodeResourcesBalancedAllocation` ([`balanced_allocation`]), default requests ([`requests`]), and
-//! how many nodes are examined ([`sampling`]). Required node affinity and node capacity are the
-//! feasibility that all policies share. Not here yet, and so not scored: `TaintToleration`, preferred
-//! `NodeAffinity`, `NodePorts`, `PodTopologySpread`, `InterPodAffinity`, `ImageLocality`,
-//! `DefaultPreemption`. On a cell without taints, ports, affinities and images these plugins give every
-//! node the same score.
+//! - What there is: [`cluster`] (nodes, pods, sums), [`requests`] (what a pod asks for).
+//! - The plugins as written: [`node_unschedulable`], [`node_name`], [`taint_toleration`],
+//!   [`node_affinity`], [`node_ports`], [`fit`], [`topology_spread`], [`inter_pod_affinity`],
+//!   [`balanced_allocation`], [`image_locality`], [`default_preemption`]; [`profile`] says which of them run
+//!   with which weights, [`framework`] runs them all.
+//! - The scheduler: [`queue`], [`sampling`], and [`scheduler`], which decides by an index (`lane`) that
+//!   tests hold to what the plugins say.
 //!
-//! Scores are Kubernetes' integers. [`KubeScore`] computes them in floats, which is exact here (each
-//! file says why) and several times faster than integer division; tests hold the two together.
+//! A cell that does not come from Kubernetes is translated (`pass`): a machine is a node that takes 110
+//! pods, a task a pod, a limit a request; a share of a GPU is a whole one; constraints are node affinity,
+//! different machines are required anti-affinity, spread is a spread constraint. Alloc sets have no like
+//! in Kubernetes: an alloc is a pod, and what runs in it takes the first alloc with room.
+//!
+//! Three things are random or depend on time in the real program and are fixed here: ties go to the node
+//! with the largest hash of seed, template and node name, so that two pods of a template break them alike;
+//! preemption's offset comes from the seed; and no time passes between attempts.
+//!
+//! Volumes, claims and devices are not modelled ([`profile::NOT_MODELLED`]); nor are extenders, gang
+//! scheduling, and several profiles at once.
 
 pub mod balanced_allocation;
+pub mod cluster;
+pub mod default_preemption;
 pub mod fit;
+pub mod framework;
+mod go_sort;
+pub mod image_locality;
+pub mod inter_pod_affinity;
+mod lane;
+pub mod node_affinity;
+pub mod node_name;
+pub mod node_ports;
+pub mod node_unschedulable;
+pub mod normalize;
+pub(crate) mod pass;
+pub mod profile;
+pub mod queue;
 pub mod requests;
 pub mod sampling;
+pub mod scheduler;
+pub mod status;
+pub mod taint_toleration;
+pub mod topology_spread;
 
-use crate::score::{Ask, HostView, RowScore};
-use fit::Strategy;
-
-/// The sum of `NodeResourcesFit` and `NodeResourcesBalancedAllocation`, each of weight 1, over CPU and
-/// RAM: 0..=200.
-#[derive(Clone, Copy, Debug)]
-pub struct KubeScore {
-    /// The strategy of `NodeResourcesFit`.
-    pub strategy: Strategy,
-}
-
-/// A power of two above any total, so that dividing by it is exact.
-const SCALE: f64 = 2048.0;
-
-/// What the plugins read of a node.
-#[derive(Clone, Copy, Debug)]
-pub struct NodeColumns {
-    free: [f64; 2],
-    capacity: [f64; 2],
-    /// Added to what is in use, for the scores of `NodeResourcesFit` alone.
-    defaults: [f64; 2],
-    /// Balance of the node as it is.
-    balance_before: f64,
-}
-
-/// What the plugins read of a pod.
-#[derive(Clone, Copy, Debug)]
-pub struct PodAsk {
-    plain: [f64; 2],
-    with_defaults: [f64; 2],
-    /// `NodeResourcesBalancedAllocation` skips a pod that asks for nothing.
-    skips_balance: bool,
-}
-
-impl RowScore for KubeScore {
-    type Columns = NodeColumns;
-    type Class = PodAsk;
-
-    fn columns(&self, host: &HostView) -> NodeColumns {
-        let free = [host.free[0], host.free[1]];
-        let capacity = [host.capacity[0], host.capacity[1]];
-        NodeColumns {
-            free,
-            capacity,
-            defaults: host.defaults,
-            balance_before: balanced_allocation::balance(
-                [capacity[0] - free[0], capacity[1] - free[1]],
-                capacity,
-            ),
-        }
-    }
-
-    fn class(&self, ask: &Ask, _shapes: &[(f64, f64)]) -> PodAsk {
-        PodAsk {
-            plain: [ask.cpu, ask.ram],
-            with_defaults: [ask.cpu + ask.defaults[0], ask.ram + ask.defaults[1]],
-            skips_balance: ask.cpu == 0.0 && ask.ram == 0.0,
-        }
-    }
-
-    #[inline(always)]
-    fn score(&self, pod: &PodAsk, node: &NodeColumns) -> f64 {
-        let left = |r: usize| node.free[r] - node.defaults[r] - pod.with_defaults[r];
-        let fit = self.strategy.score([left(0), left(1)], node.capacity);
-        let balance = if pod.skips_balance {
-            0.0
-        } else {
-            let used = |r: usize| node.capacity[r] - node.free[r] + pod.plain[r];
-            let after = balanced_allocation::balance([used(0), used(1)], node.capacity);
-            balanced_allocation::score(after, node.balance_before)
-        };
-        (fit + balance) / SCALE
-    }
-
-    fn score_wide(&self, pod: &PodAsk, _ask: &Ask, host: &HostView) -> f64 {
-        // The default profile scores CPU and RAM alone, whatever else a node has.
-        self.score(pod, &self.columns(host))
-    }
-}
+pub use cluster::{Cluster, NodeIndex, PodIndex, TemplateIndex};
+pub use profile::{Plugin, Profile, Version};
+pub use scheduler::{Outcome, Scheduler};
+pub use status::{Rejection, Verdict};
 
 /// The larger integer not above a float in 0..2^31, as a float.
 #[inline(always)]

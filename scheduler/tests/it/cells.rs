@@ -6,7 +6,9 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof};
 use proptest::sample::select;
-use scheduler::{Accounting, PassOptions, Plan, Policy, Slot, Snapshot, Speed, UsageRatio, pass};
+use scheduler::{
+    Accounting, PassOptions, Plan, Policy, Slot, Snapshot, Speed, UsageRatio, pass, policies,
+};
 use serde_json::{Value, json};
 
 /// A cell from machines, alloc sets and jobs in the schema of `cell::spec`. What every job needs is
@@ -60,6 +62,11 @@ pub(crate) fn pack_recorded<'c>(cell: &'c Cell, policy_name: &str, seed: u64) ->
     let waiting: Vec<TaskId> =
         all_tasks(cell).into_iter().filter(|&id| snapshot.placement(id).is_none()).collect();
     pass(&snapshot, &waiting, &options(policy(policy_name), seed))
+}
+
+/// The policies that preempt by Borg's rules and share GPUs; Kubernetes' have tests of their own.
+pub(crate) fn borg_policies() -> Vec<Policy> {
+    policies().into_iter().filter(|policy| !policy.is_kubernetes()).collect()
 }
 
 /// The name of the machine (or of the alloc) that a task of this name is on, or `-`.

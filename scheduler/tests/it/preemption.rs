@@ -8,7 +8,8 @@ use scheduler::{Plan, Slot, Snapshot, pass, policies};
 use serde_json::{Value, json};
 
 use crate::cells::{
-    ACCOUNTINGS, SMALL, all_tasks, build, cases, cells, host_of, options, pack_recorded,
+    ACCOUNTINGS, SMALL, all_tasks, borg_policies, build, cases, cells, host_of, options,
+    pack_recorded,
 };
 use crate::model;
 
@@ -94,7 +95,7 @@ proptest! {
         accounting in proptest::sample::select(ACCOUNTINGS.to_vec()),
     ) {
         let cell = text.build();
-        for policy in policies() {
+        for policy in borg_policies() {
             let options = options(policy, seed);
             let empty = Snapshot::empty(&cell, &Slot::all(&cell), accounting);
             // What matters less first, so that the rest has something to preempt.
@@ -142,7 +143,7 @@ fn check_victims(running: &[(&str, u16, u32)], waiting: (u16, u32), expected: &[
         .collect();
     jobs.push(job("wants", waiting.0, waiting.1, json!([])));
     let cell = build(&[json!({"name": "m", "cpu": 8, "ram": 100})], &[], &jobs);
-    for policy in policies() {
+    for policy in borg_policies() {
         let plan = pack_recorded(&cell, policy.name(), 1);
         let gone: Vec<&str> = running
             .iter()

@@ -11,12 +11,14 @@ use scheduler::{
     policies,
 };
 
-use crate::cells::{ACCOUNTINGS, SMALL, Size, all_tasks, cases, cells, options, policy};
+use crate::cells::{
+    ACCOUNTINGS, SMALL, Size, all_tasks, borg_policies, cases, cells, options, policy,
+};
 use crate::model;
 
-/// Every policy, and some of their variants that look at fewer hosts.
+/// Every policy of Borg's, and some of their variants that look at fewer hosts.
 fn variants() -> Vec<Policy> {
-    let mut all = policies();
+    let mut all = borg_policies();
     for enough in [1, 3] {
         all.push(relaxed("borg-hybrid", enough));
     }

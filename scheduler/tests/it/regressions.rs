@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cells::{build, host_of, pack, pack_recorded};
+use crate::cells::{borg_policies, build, host_of, pack, pack_recorded};
 use scheduler::policies;
 
 /// Failed in `Snapshot::place` ("does not fit"): where no machine has GPUs, none were looked at.
@@ -119,7 +119,7 @@ fn an_alloc_with_production_in_it_is_not_preempted() {
             json!({"name": "web", "priority": 210, "limit": {"cpu": 8, "ram": 10}}),
         ],
     );
-    for policy in policies() {
+    for policy in borg_policies() {
         let plan = pack_recorded(&cell, policy.name(), 1);
         assert_eq!(host_of(&plan, "inner/0"), "set/0", "{}", policy.name());
         assert_eq!(host_of(&plan, "web/0"), "-", "{}", policy.name());
