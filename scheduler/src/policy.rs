@@ -4,6 +4,8 @@
 
 use crate::k8s::KubeScore;
 use crate::k8s::fit::Strategy;
+use crate::peers::shuffle::Limit;
+use crate::peers::{self, Peer};
 use crate::queue::QueueOrder;
 use crate::score::terms::Weights;
 
@@ -18,6 +20,8 @@ pub enum Base {
     EPvm,
     /// [`crate::k8s`], with this strategy of `NodeResourcesFit`.
     Kube(Strategy),
+    /// [`crate::peers`].
+    Peer(Peer),
 }
 
 impl Base {
@@ -41,6 +45,8 @@ pub enum Examine {
         /// `percentageOfNodesToScore`, 0..=100; 0 is adaptive.
         percentage: usize,
     },
+    /// Machines in a random order of each decision's own, see [`crate::peers::shuffle`].
+    Shuffled(Limit),
 }
 
 /// A policy.
@@ -85,7 +91,7 @@ pub fn policies() -> Vec<Policy> {
         examine: Examine::Kube { percentage },
         queue: QueueOrder::Fifo,
     };
-    vec![
+    let mut all = vec![
         borg("borg-hybrid", "Borg's hybrid, which reduces stranded resources", Base::Hybrid),
         borg("best-fit", "best fit: fill machines up", Base::BestFit),
         borg("e-pvm", "E-PVM: spread the load (worst fit)", Base::EPvm),
@@ -107,10 +113,29 @@ pub fn policies() -> Vec<Policy> {
             Strategy::MostAllocated,
             0,
         ),
-    ]
+    ];
+    all.extend(peers::policies());
+    all
 }
 
 impl Policy {
+    /// A policy of [`crate::peers`], whose queue is first-in-first-out inside a priority.
+    pub(crate) fn peer(
+        name: &'static str,
+        about: &'static str,
+        peer: Peer,
+        examine: Examine,
+    ) -> Self {
+        Self {
+            name,
+            about,
+            base: Base::Peer(peer),
+            weights: Weights::BASE_ONLY,
+            examine,
+            queue: QueueOrder::Fifo,
+        }
+    }
+
     /// The policy called `name`.
     ///
     /// # Errors
@@ -138,6 +163,12 @@ impl Policy {
     #[must_use]
     pub fn is_kubernetes(&self) -> bool {
         matches!(self.base, Base::Kube(_))
+    }
+
+    /// Whether it is another system's or paper's, and neither Borg's nor Kubernetes'.
+    #[must_use]
+    pub fn is_peer(&self) -> bool {
+        matches!(self.base, Base::Peer(_))
     }
 }
 

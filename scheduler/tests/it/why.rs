@@ -232,7 +232,7 @@ fn changed(cell: &Cell, task: TaskId, what: &Remedy, one_less: u64) -> Cell {
 fn feasible_in(cell: &Cell, plan: &Plan<'_>, task: TaskId) -> usize {
     let mut snapshot = Snapshot::empty(cell, &Slot::all(cell), plan.end.accounting());
     for assignment in &plan.assignments {
-        snapshot.place(assignment.task, assignment.row);
+        snapshot.place_on(assignment.task, assignment.row, Some(assignment.gpu_devices));
     }
     model::feasible_rows(&snapshot, task).len()
 }
