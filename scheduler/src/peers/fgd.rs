@@ -3,14 +3,18 @@
 //!
 //! ```text
 //! Δ(n, d) = F_n(M) with the task on device d  -  F_n(M) without it         F: super::fragmentation
-//! score   = (1 - min over d of Δ / 16 GPUs) / 2          0..=1; above 1/2 where fragments become fewer
+//! fgd:       score = floor(100 / (1 + e^(Δ / 1 GPU))) / 100      0..=1, in hundredths; 1/2: no change
+//! fgd-exact: score = (1 - Δ / 16 GPUs) / 2                       0..=1; 1/2: no change
 //! ```
 //!
-//! A share may go to any device that has room; whole devices are all alike, and the first free ones are
-//! taken. Of devices with the same Δ the first wins. What is typical is derived from the jobs of the cell.
-//! Source: Weng et al. (ATC '23) §5; its simulator's `fgd_score.go`. That passes Δ through a sigmoid and
-//! rounds to hundredths, so that what differs by less than about 0.04 GPU is a tie; here, as in the
-//! paper, the least Δ wins.
+//! The best device of a node has the node's score; a share may go to any device that has room, and whole
+//! devices are all alike, so that the first free ones are taken. The first of equals wins. What is typical
+//! is derived from the jobs of the cell.
+//!
+//! The paper takes the least Δ, which is `fgd-exact`. Its simulator, and so its figures, are `fgd`: scores
+//! are rounded down to hundredths, so that what differs by less than about 0.04 GPU is a tie, and ties go
+//! to the first node. That packs nodes one after the other, which is worth more than the rounding loses.
+//! Source: Weng et al. (ATC '23) §5; its simulator's `fgd_score.go`.
 
 use cell::GPU_DEVICE_COUNT_MAX;
 
@@ -18,11 +22,22 @@ use super::fragmentation::Fragmentation;
 use super::gpu_host::{GpuAsk, GpuHost, WHOLE};
 use crate::score::{Ask, HostView, RowScore};
 
+/// How scores are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Descent {
+    /// In hundredths, as in the paper's simulator.
+    Hundredths,
+    /// However little they differ, as in the paper's text.
+    Exact,
+}
+
 /// Fragmentation gradient descent.
 #[derive(Clone, Debug)]
 pub struct Fgd {
     /// What is a fragment.
     pub fragmentation: Fragmentation,
+    /// How scores are told apart.
+    pub descent: Descent,
 }
 
 impl RowScore for Fgd {
@@ -39,10 +54,7 @@ impl RowScore for Fgd {
     }
 
     fn score(&self, task: &GpuAsk, host: &GpuHost) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "16 devices")]
-        let most = GPU_DEVICE_COUNT_MAX as f64 * f64::from(WHOLE);
-        let increase = self.best(task, host).map_or(0.0, |(_, increase)| increase);
-        (0.5 - increase / most * 0.5).clamp(0.0, 1.0)
+        self.best(task, host).map_or(0.0, |(_, score)| score)
     }
 
     fn score_wide(&self, task: &GpuAsk, _ask: &Ask, host: &HostView) -> f64 {
@@ -54,18 +66,33 @@ impl RowScore for Fgd {
     }
 }
 
+impl Descent {
+    /// The score of an increase of fragments in milli-GPU.
+    fn score(self, increase: f64) -> f64 {
+        match self {
+            // libm and not the platform's own: the same bytes everywhere.
+            Self::Hundredths => (100.0 / (1.0 + libm::exp(increase / 1000.0))).floor() / 100.0,
+            Self::Exact => {
+                #[expect(clippy::cast_precision_loss, reason = "16 devices")]
+                let most = GPU_DEVICE_COUNT_MAX as f64 * f64::from(WHOLE);
+                (0.5 - increase / most * 0.5).clamp(0.0, 1.0)
+            }
+        }
+    }
+}
+
 impl Fgd {
-    /// The devices with the least increase of fragments, one bit each, and the increase in milli-GPU;
-    /// `None` where there are too few with room.
+    /// The best devices, one bit each, and their score; `None` where there are too few with room.
     fn best(&self, task: &GpuAsk, host: &GpuHost) -> Option<(u16, f64)> {
         let fragments =
             |free: &[u16], cpu: f64| self.fragmentation.fragments(host.machine, cpu, free);
         let before = fragments(host.devices(), host.free_cpu);
-        let after = |devices: u16| {
+        let score = |devices: u16| {
             let mut free = host.free;
             let taken = (0..host.count).filter(|device| devices & (1 << device) != 0);
             taken.for_each(|device| free[device] -= task.milli);
-            fragments(&free[..host.count], host.free_cpu - task.cpu)
+            let after = fragments(&free[..host.count], host.free_cpu - task.cpu);
+            self.descent.score(after - before)
         };
         let fits = |device: &usize| host.free[*device] >= task.milli;
         if task.request.count == 1 {
@@ -75,9 +102,9 @@ impl Fgd {
                 if host.free[..device].contains(&host.free[device]) {
                     continue;
                 }
-                let increase = after(1 << device) - before;
-                if best.is_none_or(|(_, least)| increase < least) {
-                    best = Some((1 << device, increase));
+                let score = score(1 << device);
+                if best.is_none_or(|(_, most)| score > most) {
+                    best = Some((1 << device, score));
                 }
             }
             return best;
@@ -85,6 +112,27 @@ impl Fgd {
         let count = task.request.count as usize;
         let taken = (0..host.count).filter(fits).take(count);
         let devices = taken.fold(0_u16, |bits, device| bits | 1 << device);
-        (devices.count_ones() == task.request.count).then(|| (devices, after(devices) - before))
+        (devices.count_ones() == task.request.count).then(|| (devices, score(devices)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_of_increases() {
+        let check = |descent: Descent, increase, expected: f64| {
+            let score = descent.score(increase);
+            assert!((score - expected).abs() < 1e-12, "{score} is not {expected}");
+        };
+        check(Descent::Hundredths, 0.0, 0.5);
+        check(Descent::Hundredths, -1000.0, 0.73); // 1 / (1 + e^-1) = 0.731...
+        check(Descent::Hundredths, 1000.0, 0.26); // 1 / (1 + e) = 0.268...
+        check(Descent::Hundredths, 30.0, 0.49); // 0.4925...
+        check(Descent::Hundredths, 10.0, 0.49); // 0.4975...: a tie
+        check(Descent::Exact, 0.0, 0.5);
+        check(Descent::Exact, 1600.0, 0.45); // (1 - 1.6 / 16) / 2
+        check(Descent::Exact, -16_000.0, 1.0);
     }
 }

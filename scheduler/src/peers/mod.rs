@@ -28,6 +28,7 @@ use cell::TaskId;
 use crate::pass::{Pass, PassOptions, Plan};
 use crate::policy::{Examine, Policy};
 use crate::snapshot::Snapshot;
+use fgd::Descent;
 use fragmentation::Fragmentation;
 use nomad::Fit;
 use shuffle::Limit;
@@ -38,7 +39,7 @@ pub enum Peer {
     /// [`nomad`].
     Nomad(Fit),
     /// [`fgd`].
-    Fgd,
+    Fgd(Descent),
     /// [`gpu_best_fit`].
     GpuBestFit,
     /// [`dot_product`].
@@ -60,7 +61,16 @@ pub(crate) fn policies() -> Vec<Policy> {
     vec![
         nomad("nomad-binpack", "Nomad's bin packing: best of a few shuffled nodes", Fit::BinPack),
         nomad("nomad-spread", "Nomad's spreading: emptiest of a few shuffled nodes", Fit::Spread),
-        gpu("fgd", "fragmentation gradient descent: keep free GPUs usable (ATC '23)", Peer::Fgd),
+        gpu(
+            "fgd",
+            "fragmentation gradient descent: keep free GPUs usable (ATC '23)",
+            Peer::Fgd(Descent::Hundredths),
+        ),
+        gpu(
+            "fgd-exact",
+            "the same without rounding scores as the paper's simulator does",
+            Peer::Fgd(Descent::Exact),
+        ),
         gpu("gpu-best-fit", "least CPU and GPU left over on the node (ATC '23)", Peer::GpuBestFit),
         gpu("dot-product", "least demand times what is free (ATC '23, Tetris)", Peer::DotProduct),
         gpu("gpu-packing", "GPUs in use first, then nodes in use (ATC '23)", Peer::GpuPacking),
@@ -83,8 +93,8 @@ pub(crate) fn pass<'c>(
 ) -> Plan<'c> {
     match peer {
         Peer::Nomad(fit) => Pass::new(nomad::Nomad { fit }, snapshot, options).run(tasks),
-        Peer::Fgd => {
-            let fgd = fgd::Fgd { fragmentation: Fragmentation::of(snapshot) };
+        Peer::Fgd(descent) => {
+            let fgd = fgd::Fgd { fragmentation: Fragmentation::of(snapshot), descent };
             Pass::new(fgd, snapshot, options).run(tasks)
         }
         Peer::GpuBestFit => Pass::new(gpu_best_fit::GpuBestFit, snapshot, options).run(tasks),
