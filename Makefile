@@ -37,7 +37,6 @@ report: setup ## the same with every policy, a sweep, 11 trials, and the GPU exp
 	$(BUILD)
 	$(EXPERIMENTS) compare --trace $(TRACE) \
 	  --policies borg-hybrid,best-fit,e-pvm,kube-default,kube-default-all-nodes,kube-most-allocated,nomad-binpack,nomad-spread \
-	  --systems borg-hybrid,best-fit,e-pvm,kube-default,kube-default-all-nodes,kube-most-allocated,nomad-binpack \
 	  --sweep --trials 11 --seed 1 --out out/report $(if $(HAS_OPENB),--related gpu/index.html)
 ifneq ($(HAS_OPENB),)
 	$(EXPERIMENTS) gpu --seeds 10 --related ../index.html --out out/report/gpu \

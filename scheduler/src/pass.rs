@@ -515,6 +515,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             .into_iter()
             .collect();
         let removed = self.snapshot.remove(task);
+        self.shuffle.something_left();
         for &evicted in &removed {
             self.evictions.remove(self.snapshot.cell, evicted);
             // What ran in a removed alloc ran on a row that no longer hosts anything; the jobs of such

@@ -11,7 +11,7 @@ use crate::svg::{Anchor, Colour, Dash, Svg, TextStyle, text_width};
 const LEFT: f64 = 72.0;
 const FOOT: f64 = 64.0;
 /// The figure of what is not allocated begins there: up to about so much all policies place everything.
-const LATE_PERCENT: usize = 75;
+const LATE_PERCENT: usize = 80;
 
 /// What a figure shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Measure {
 
     fn first_percent(self, until: usize) -> usize {
         match self {
-            Self::Unallocated => LATE_PERCENT.min(until / 2),
+            Self::Unallocated => LATE_PERCENT.min(until),
             Self::Fragments | Self::FragmentRate => 0,
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! No table of scores is kept: so few machines are looked at that scoring them is cheaper.
 
+use std::collections::BTreeSet;
+
 use cell::{JobId, TaskId};
 
 use crate::equivalence::{ClassIndex, mix};
@@ -30,11 +32,23 @@ pub(crate) struct Shuffle {
     rows: Vec<usize>,
     drawn_count: usize,
     state: u64,
+    /// Classes that found no feasible machine; until something leaves, they will find none.
+    barren: BTreeSet<ClassIndex>,
 }
 
 impl Shuffle {
     pub(crate) fn of(machine_count: usize) -> Self {
-        Self { rows: (0..machine_count).collect(), drawn_count: 0, state: 0 }
+        Self {
+            rows: (0..machine_count).collect(),
+            drawn_count: 0,
+            state: 0,
+            barren: BTreeSet::new(),
+        }
+    }
+
+    /// To be told when a task leaves a machine.
+    pub(crate) fn something_left(&mut self) {
+        self.barren.clear();
     }
 
     /// Puts all machines back, and draws by this seed from now on.
@@ -65,6 +79,9 @@ pub(crate) fn choose<S: RowScore>(
     task: TaskId,
     limit: Limit,
 ) -> Option<Best> {
+    if pass.shuffle.barren.contains(&class) {
+        return None;
+    }
     let seed = pass.draw();
     let mut shuffle = std::mem::replace(&mut pass.shuffle, Shuffle::of(0));
     shuffle.begin(seed);
@@ -75,6 +92,9 @@ pub(crate) fn choose<S: RowScore>(
         Limit::First => feasible.next(),
         Limit::Nomad => by_nomad(pass, class, task.job, feasible),
     };
+    if best.is_none() {
+        shuffle.barren.insert(class);
+    }
     pass.shuffle = shuffle;
     best
 }
