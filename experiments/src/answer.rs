@@ -92,9 +92,13 @@ pub fn detail(kind: TableKind, row: &RowResult) -> Option<&'static str> {
     match (kind, row.system, row.accounting) {
         (TableKind::Limits, _, _) => None,
         (TableKind::Reclaimed, System::Borg, "reclaimed") => Some("reclaiming"),
-        (TableKind::Reclaimed, System::Kubernetes, "limits") => Some("requests = limits"),
-        (TableKind::Reclaimed, System::Kubernetes, "right-sized") => Some("right-sized requests"),
-        (TableKind::Reclaimed, System::Borg | System::Kubernetes, _) => None,
+        (TableKind::Reclaimed, System::Kubernetes | System::Peer, "limits") => {
+            Some("requests = limits")
+        }
+        (TableKind::Reclaimed, System::Kubernetes | System::Peer, "right-sized") => {
+            Some("right-sized requests")
+        }
+        (TableKind::Reclaimed, System::Borg | System::Kubernetes | System::Peer, _) => None,
     }
 }
 

@@ -6,12 +6,16 @@
 //! ([`compare`]). Everything but the page and the timings is the same, byte for byte, on every run and any
 //! number of threads; [`verify`] checks that.
 //!
+//! [`gpu`] is another experiment, in the same manner: GPU policies while tasks arrive until a cell's GPUs
+//! are used up.
+//!
 //! Source: Borg (EuroSys '15) §5.1 (cell compaction, 11 trials, 90th percentile).
 
 pub mod answer;
 pub mod compare;
 pub mod fill;
 pub mod folder;
+pub mod gpu;
 pub mod host;
 pub mod manifest;
 pub mod number;

@@ -1,4 +1,5 @@
-//! The `experiments` program: `compare` writes a report, `verify` checks that it can be made again.
+//! The `experiments` program: `compare` and `gpu` write reports, `verify` checks that one can be made
+//! again.
 //!
 //! Exit codes: 0 done; 1 the report cannot be made again; 2 bad input, said in one line on standard error,
 //! and nothing written.
@@ -18,17 +19,19 @@ use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use experiments::compare::{compare, load};
+use experiments::gpu::results::{GpuResults, Over};
+use experiments::gpu::{GpuFlags, GpuPlan};
 use experiments::host::utc_now;
-use experiments::manifest::{COMMIT, Manifest, OutputEntry};
+use experiments::manifest::{COMMIT, Experiment, Manifest, OutputEntry, Seeds, experiment};
 use experiments::number;
 use experiments::output::{self, Output, PAGE};
 use experiments::page::page;
 use experiments::plan::{CompareFlags, Plan, TableKind};
-use experiments::plot::{figures, row_name};
+use experiments::plot::{arrivals, figures, row_name};
 use experiments::results::Results;
 use experiments::run::Run;
 use experiments::verify::{Finding, check_trace, verify};
-use experiments::{folder, results};
+use experiments::{folder, gpu, results};
 
 /// Experiments in the style of the Borg paper: how many machines does a workload need under each policy?
 #[derive(Debug, Parser)]
@@ -45,6 +48,13 @@ enum Command {
         --policies borg-hybrid,best-fit,kube-default \\\n    --systems borg-hybrid,kube-default \
         --trials 5 --out out/demo")]
     Compare(CompareCommand),
+    /// Lets tasks arrive until a cell's GPUs are used up, by each policy: what is allocated, what is a
+    /// fragment
+    #[command(
+        after_help = "Example:\n  experiments gpu --trace openb:nodes.csv,pods.csv --seeds 10 \
+        --out out/gpu"
+    )]
+    Gpu(GpuCommand),
     /// Runs a report's flags again and compares its deterministic files, byte for byte
     ///
     /// Run it in the folder that `compare` was run in, if the trace is a relative path.
@@ -59,6 +69,21 @@ enum Command {
 struct CompareCommand {
     #[command(flatten)]
     flags: CompareFlags,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct GpuCommand {
+    #[command(flatten)]
+    flags: GpuFlags,
+    #[command(flatten)]
+    report: ReportArgs,
+}
+
+/// What decides nothing about the results.
+#[derive(Debug, clap::Args)]
+struct ReportArgs {
     /// Threads to run trials on; they do not change the results [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -68,6 +93,9 @@ struct CompareCommand {
     /// Print the results as JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// A page that this one points to, as a link from its folder
+    #[arg(long, value_name = "LINK")]
+    related: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -87,6 +115,7 @@ fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Compare(command) => run_compare(command),
+        Command::Gpu(command) => run_gpu(command),
         Command::Verify(command) => run_verify(&command),
     };
     done.unwrap_or_else(|error| {
@@ -115,21 +144,31 @@ fn one_line(text: &str) -> String {
 }
 
 fn run_compare(command: CompareCommand) -> anyhow::Result<ExitCode> {
-    let CompareCommand { flags, threads, out, json } = command;
+    let CompareCommand { flags, report: ReportArgs { threads, out, json, related } } = command;
     let (began, started) = (Instant::now(), utc_now());
     let plan = Plan::new(flags)?;
     folder::check(&out)?;
     let trace = load(&plan.flags)?;
-    let run = with_progress(|progress| compare(plan, &trace, threads, progress))?;
+    let run =
+        with_progress("trials and packings", |progress| compare(plan, &trace, threads, progress))?;
     let results = Results::of(&run);
     let figures = figures(&results);
     let mut outputs = output::deterministic(&results, &figures);
     outputs.push(output::timings(&run));
-    let thread_count = threads.or(available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    let mut manifest = Manifest::new(&run.trace, &run.plan.flags, thread_count, started);
+    let flags = &run.plan.flags;
+    let seeds = Seeds { base: flags.seed, trials: (0..flags.trials).collect() };
+    let mut manifest = Manifest::new(
+        Experiment::Compare,
+        &run.trace,
+        flags,
+        seeds,
+        thread_count(threads),
+        started,
+    );
     manifest.outputs = outputs.iter().map(OutputEntry::from).collect();
     manifest.wall_seconds = number::rounded(began.elapsed().as_secs_f64(), 3);
-    let page = page(&run, &results, &figures, &manifest, &out.to_string_lossy());
+    let folder_name = out.to_string_lossy();
+    let page = page(&run, &results, &figures, &manifest, &folder_name, related.as_deref());
     let page = Output { name: PAGE.to_owned(), bytes: page.into_bytes(), deterministic: false };
     manifest.outputs.push(OutputEntry::from(&page));
     outputs.push(page);
@@ -143,18 +182,92 @@ fn run_compare(command: CompareCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn run_gpu(command: GpuCommand) -> anyhow::Result<ExitCode> {
+    let GpuCommand { flags, report: ReportArgs { threads, out, json, related } } = command;
+    let (began, started) = (Instant::now(), utc_now());
+    let plan = GpuPlan::new(flags)?;
+    folder::check(&out)?;
+    let trace = gpu::load(&plan.flags)?;
+    let run = with_progress("inflations", |progress| gpu::run(&plan, &trace, threads, progress))?;
+    let results = GpuResults::of(&run);
+    let figures = arrivals::figures(&results);
+    let mut outputs = gpu::output::deterministic(&run, &results, &figures);
+    let mut manifest = Manifest::new(
+        Experiment::Gpu,
+        &run.trace,
+        &run.flags,
+        plan.seeds(),
+        thread_count(threads),
+        started,
+    );
+    manifest.outputs = outputs.iter().map(OutputEntry::from).collect();
+    manifest.wall_seconds = number::rounded(began.elapsed().as_secs_f64(), 3);
+    let folder_name = out.to_string_lossy();
+    let page = gpu::page::page(&results, &figures, &manifest, &folder_name, related.as_deref());
+    let page = Output { name: PAGE.to_owned(), bytes: page.into_bytes(), deterministic: false };
+    manifest.outputs.push(OutputEntry::from(&page));
+    outputs.push(page);
+    outputs.push(manifest.output());
+    folder::write(&out, &outputs)?;
+    if json {
+        print(&output::json(&results))?;
+    } else {
+        print(gpu_summary(&results, &out, manifest.wall_seconds).as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn thread_count(threads: Option<NonZeroUsize>) -> usize {
+    threads.or(available_parallelism().ok()).map_or(1, NonZeroUsize::get)
+}
+
 fn run_verify(command: &VerifyCommand) -> anyhow::Result<ExitCode> {
-    let manifest = Manifest::read(&command.folder)?;
+    match experiment(&command.folder)? {
+        Experiment::Compare => verify_compare(command),
+        Experiment::Gpu => verify_gpu(command),
+    }
+}
+
+fn verify_gpu(command: &VerifyCommand) -> anyhow::Result<ExitCode> {
+    let manifest: Manifest<GpuFlags> = Manifest::read(&command.folder)?;
+    let plan = GpuPlan::new(manifest.flags.clone()).context("flags of the manifest")?;
+    let trace = gpu::load(&plan.flags)?;
+    check_trace(&manifest, &trace.sha256)?;
+    note_commit(&manifest);
+    let run =
+        with_progress("inflations", |progress| gpu::run(&plan, &trace, command.threads, progress))?;
+    let results = GpuResults::of(&run);
+    let outputs = gpu::output::deterministic(&run, &results, &arrivals::figures(&results));
+    judge(command, &manifest, &outputs)
+}
+
+fn verify_compare(command: &VerifyCommand) -> anyhow::Result<ExitCode> {
+    let manifest: Manifest = Manifest::read(&command.folder)?;
     let plan = Plan::new(manifest.flags.clone()).context("flags of the manifest")?;
     let trace = load(&plan.flags)?;
     check_trace(&manifest, &trace.sha256)?;
+    note_commit(&manifest);
+    let run = with_progress("trials and packings", |progress| {
+        compare(plan, &trace, command.threads, progress)
+    })?;
+    let results = Results::of(&run);
+    let outputs = output::deterministic(&results, &figures(&results));
+    judge(command, &manifest, &outputs)
+}
+
+fn note_commit<F>(manifest: &Manifest<F>) {
     if manifest.commit != COMMIT {
         eprintln!("note: made by commit {}, compared with {COMMIT}", manifest.commit);
     }
-    let run = with_progress(|progress| compare(plan, &trace, command.threads, progress))?;
-    let results = Results::of(&run);
-    let outputs = output::deterministic(&results, &figures(&results));
-    let findings = verify(&command.folder, &manifest, &outputs);
+}
+
+/// Compares a report with what a new run gives, and says what came of each file.
+fn judge<F>(
+    command: &VerifyCommand,
+    manifest: &Manifest<F>,
+    outputs: &[Output],
+) -> anyhow::Result<ExitCode> {
+    let findings = verify(&command.folder, manifest, outputs);
     let mut text = String::new();
     for file in &findings {
         text.push_str(&format!("{:<26} {}\n", file.name, file.finding));
@@ -171,14 +284,16 @@ fn run_verify(command: &VerifyCommand) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs with a progress bar where someone looks at it.
-fn with_progress<T>(work: impl FnOnce(&(dyn Fn(experiments::run::Progress<'_>) + Sync)) -> T) -> T {
+fn with_progress<T>(
+    what: &str,
+    work: impl FnOnce(&(dyn Fn(experiments::run::Progress<'_>) + Sync)) -> T,
+) -> T {
     if !std::io::stderr().is_terminal() {
         return work(&|_| ());
     }
-    let style = ProgressStyle::with_template(
-        "{bar:30} {pos}/{len} trials and packings, {elapsed}, about {eta} left: {msg}",
-    )
-    .expect("the template is a constant");
+    let template =
+        format!("{{bar:30}} {{pos}}/{{len}} {what}, {{elapsed}}, about {{eta}} left: {{msg}}");
+    let style = ProgressStyle::with_template(&template).expect("a constant but for a noun");
     let bar = ProgressBar::new(0).with_style(style);
     let result = work(&|progress| {
         bar.set_length(progress.total as u64);
@@ -199,6 +314,41 @@ fn print(bytes: &[u8]) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// What a terminal shows of the GPU experiment.
+fn gpu_summary(results: &GpuResults, out: &Path, seconds: f64) -> String {
+    let mut shown = Table::new();
+    shown.load_style(presets::UTF8_FULL_CONDENSED);
+    let until = results.method.until_percent;
+    shown.set_header([
+        "policy".to_owned(),
+        "allocated at 100 %".to_owned(),
+        "fragments of free".to_owned(),
+        format!("allocated at {until} %"),
+        "fragments of free".to_owned(),
+    ]);
+    let text = |over: Over| {
+        let [mean, min, max] = [over.mean, over.min, over.max].map(|v| number::percent(v, 1));
+        format!("{mean} ({min} to {max})")
+    };
+    for row in &results.rows {
+        let (full, end) = (row.at(100), row.at(until as usize));
+        let mut cells = vec![row.policy.clone()];
+        let numbers =
+            [full.allocated, full.fragment_rate, end.allocated, end.fragment_rate].map(text);
+        cells.extend(numbers);
+        shown.add_row(cells);
+    }
+    for column in shown.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!(
+        "{shown}\n\nMean over {} (least to most), {} s; the page: {}\n",
+        number::counted(results.method.seeds, "seed"),
+        number::decimal(seconds, 1),
+        out.join(PAGE).display()
+    )
 }
 
 /// What a terminal shows of the results.

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
@@ -21,18 +22,32 @@ pub const MANIFEST_VERSION: u32 = 1;
 /// `unknown`.
 pub const COMMIT: &str = env!("COMMIT");
 
+/// An experiment of this program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Experiment {
+    /// [`crate::compare`].
+    #[default]
+    Compare,
+    /// [`crate::gpu`].
+    Gpu,
+}
+
 /// A manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Manifest {
+pub struct Manifest<F = CompareFlags> {
     /// [`MANIFEST_VERSION`].
     pub schema_version: u32,
+    /// Which experiment it is of.
+    #[serde(default)]
+    pub experiment: Experiment,
     /// What was packed.
     pub trace: TraceEntry,
     /// [`COMMIT`].
     pub commit: String,
     /// The flags that decide the results.
-    pub flags: CompareFlags,
+    pub flags: F,
     /// Where random numbers come from.
     pub seeds: Seeds,
     /// Threads that the run used; they do not change the results.
@@ -123,18 +138,21 @@ pub enum ManifestError {
     },
 }
 
-impl Manifest {
+impl<F: Clone + Serialize + DeserializeOwned> Manifest<F> {
     /// The manifest of a run that began at `started`; its outputs are still to be listed.
     #[must_use]
     pub fn new(
+        experiment: Experiment,
         trace: &TraceFacts,
-        flags: &CompareFlags,
+        flags: &F,
+        seeds: Seeds,
         thread_count: usize,
         started: String,
     ) -> Self {
         let doctor = trace.doctor.iter().map(|found| (found.kind.clone(), found.count)).collect();
         Self {
             schema_version: MANIFEST_VERSION,
+            experiment,
             trace: TraceEntry {
                 source: trace.source.clone(),
                 sha256: trace.sha256.clone(),
@@ -142,7 +160,7 @@ impl Manifest {
             },
             commit: COMMIT.to_owned(),
             flags: flags.clone(),
-            seeds: Seeds { base: flags.seed, trials: (0..flags.trials).collect() },
+            seeds,
             thread_count,
             host: Host::here(),
             started,
@@ -156,28 +174,49 @@ impl Manifest {
     /// # Errors
     /// If it is missing, garbled, or of another version.
     pub fn read(folder: &Path) -> Result<Self, ManifestError> {
-        let path = folder.join(MANIFEST);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(source) => return Err(ManifestError::Unreadable { path, source }),
-        };
-        // The version first, as it decides what the other keys mean.
-        let garbled = |source| ManifestError::Garbled { path: path.clone(), source };
-        let value: serde_json::Value = serde_json::from_slice(&text).map_err(garbled)?;
-        match value["schema_version"].as_u64() {
-            Some(found) if found != u64::from(MANIFEST_VERSION) => {
-                return Err(ManifestError::Version { path, found });
-            }
-            _ => {}
-        }
+        let (path, text, _) = raw(folder)?;
         // From the text again, which gives errors their line.
-        serde_json::from_slice(&text).map_err(garbled)
+        serde_json::from_slice(&text).map_err(|source| ManifestError::Garbled { path, source })
     }
 
     /// The manifest as the file of a report.
     #[must_use]
     pub fn output(&self) -> Output {
         Output { name: MANIFEST.to_owned(), bytes: json(self), deterministic: false }
+    }
+}
+
+/// Which experiment the report in `folder` is of.
+///
+/// # Errors
+/// If its manifest is missing, garbled, or of another version.
+pub fn experiment(folder: &Path) -> Result<Experiment, ManifestError> {
+    let (path, _, value) = raw(folder)?;
+    match value.get("experiment") {
+        None => Ok(Experiment::default()),
+        Some(name) => {
+            Experiment::deserialize(name).map_err(|source| ManifestError::Garbled { path, source })
+        }
+    }
+}
+
+/// A manifest's path, text, and value, of a version that this program knows.
+fn raw(folder: &Path) -> Result<(PathBuf, Vec<u8>, serde_json::Value), ManifestError> {
+    let path = folder.join(MANIFEST);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(source) => return Err(ManifestError::Unreadable { path, source }),
+    };
+    let value: serde_json::Value = match serde_json::from_slice(&text) {
+        Ok(value) => value,
+        Err(source) => return Err(ManifestError::Garbled { path, source }),
+    };
+    // The version first, as it decides what the other keys mean.
+    match value["schema_version"].as_u64() {
+        Some(found) if found != u64::from(MANIFEST_VERSION) => {
+            Err(ManifestError::Version { path, found })
+        }
+        _ => Ok((path, text, value)),
     }
 }
 
@@ -188,8 +227,15 @@ pub(crate) mod tests {
     use crate::run::example;
 
     pub(crate) fn manifest() -> Manifest {
-        let mut manifest =
-            Manifest::new(&example::facts(), &flags(), 2, "2026-04-14T12:00:00Z".to_owned());
+        let seeds = Seeds { base: 1, trials: (0..5).collect() };
+        let mut manifest = Manifest::new(
+            Experiment::Compare,
+            &example::facts(),
+            &flags(),
+            seeds,
+            2,
+            "2026-04-14T12:00:00Z".to_owned(),
+        );
         manifest.wall_seconds = 123.4;
         let output =
             Output { name: "results.json".to_owned(), bytes: vec![1, 2, 3], deterministic: true };
@@ -202,7 +248,8 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let manifest = manifest();
         fs::write(folder.path().join(MANIFEST), manifest.output().bytes).unwrap();
-        assert_eq!(Manifest::read(folder.path()).unwrap(), manifest);
+        assert_eq!(Manifest::<CompareFlags>::read(folder.path()).unwrap(), manifest);
+        assert_eq!(experiment(folder.path()).unwrap(), Experiment::Compare);
         assert_eq!(manifest.trace.doctor["orphan_machine"], 13);
         assert_eq!(manifest.seeds.trials, [0, 1, 2, 3, 4]);
     }
@@ -211,12 +258,12 @@ pub(crate) mod tests {
     fn what_is_no_manifest_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(MANIFEST);
-        let error = Manifest::read(folder.path()).unwrap_err();
+        let error = Manifest::<CompareFlags>::read(folder.path()).unwrap_err();
         assert!(matches!(error, ManifestError::Unreadable { .. }));
         let good = String::from_utf8(manifest().output().bytes).unwrap();
         let check = |text: &str, expected: fn(&ManifestError) -> bool| {
             fs::write(&path, text).unwrap();
-            let error = Manifest::read(folder.path()).unwrap_err();
+            let error = Manifest::<CompareFlags>::read(folder.path()).unwrap_err();
             assert!(expected(&error), "{error}");
         };
         check("", |error| matches!(error, ManifestError::Garbled { .. }));

@@ -14,8 +14,8 @@ use crate::run::{RowRun, Run};
 pub const PAGE: &str = "index.html";
 /// The manifest, which lists all others.
 pub const MANIFEST: &str = "manifest.json";
-const RESULTS_JSON: &str = "results.json";
-const RESULTS_CSV: &str = "results.csv";
+pub(crate) const RESULTS_JSON: &str = "results.json";
+pub(crate) const RESULTS_CSV: &str = "results.csv";
 const UTILISATION_CSV: &str = "utilisation.csv";
 const FREE_CSV: &str = "free.csv";
 const TIMINGS_CSV: &str = "timings.csv";
@@ -50,7 +50,8 @@ pub fn sha256(bytes: &[u8]) -> String {
 pub fn names() -> Vec<String> {
     let fixed = [MANIFEST, PAGE, RESULTS_JSON, RESULTS_CSV, UTILISATION_CSV, FREE_CSV, TIMINGS_CSV];
     let figures = FigureKind::ALL.iter().map(|kind| kind.file_name());
-    fixed.into_iter().map(str::to_owned).chain(figures).collect()
+    let of_gpu = crate::plot::arrivals::Measure::ALL.iter().map(|measure| measure.file_name());
+    fixed.into_iter().map(str::to_owned).chain(figures).chain(of_gpu).collect()
 }
 
 /// The files that every run with the same flags gives byte for byte.
@@ -84,7 +85,7 @@ pub fn json<T: Serialize>(value: &T) -> Vec<u8> {
     bytes
 }
 
-fn csv<R: Serialize>(rows: &[R]) -> Vec<u8> {
+pub(crate) fn csv<R: Serialize>(rows: &[R]) -> Vec<u8> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     for row in rows {
         writer.serialize(row).expect("rows are flat, and memory does not refuse");

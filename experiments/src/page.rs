@@ -26,9 +26,9 @@ use crate::svg::{Colour, POLICY_COLOUR_COUNT};
 use crate::trace_facts::short_source;
 
 const TEMPLATE: &str = include_str!("../templates/page.html");
-const STYLE: &str = include_str!("../templates/page.css");
+pub(crate) const STYLE: &str = include_str!("../templates/page.css");
 
-/// Writes the page. `folder` is the report's folder as the user named it.
+/// Writes the page. `folder` is the report's folder as the user named it, `related` a page to point to.
 #[must_use]
 pub fn page(
     run: &Run,
@@ -36,6 +36,7 @@ pub fn page(
     figures: &[Figure],
     manifest: &Manifest,
     folder: &str,
+    related: Option<&str>,
 ) -> String {
     let palette = Palette::of(results);
     let tables: Vec<TableView<'_>> =
@@ -67,11 +68,18 @@ pub fn page(
         trials_of_the_paper: TRIALS_OF_THE_PAPER,
         command: command(flags, folder),
         folder: quoted(folder),
+        related,
     };
-    render(&context).expect("the template fits its context, as every test of this module shows")
+    render("page.html", TEMPLATE, &context)
+        .expect("the template fits its context, as every test of this module shows")
 }
 
-fn render(context: &Context<'_>) -> Result<String, minijinja::Error> {
+/// Fills a template in.
+pub(crate) fn render<C: Serialize>(
+    name: &str,
+    template: &str,
+    context: &C,
+) -> Result<String, minijinja::Error> {
     let syntax = SyntaxConfig::builder()
         .trim_blocks(true)
         .lstrip_blocks(true)
@@ -88,7 +96,7 @@ fn render(context: &Context<'_>) -> Result<String, minijinja::Error> {
     environment.add_filter("percent", number::percent);
     environment.add_filter("share", number::share);
     environment.add_filter("signed_percent", number::signed_percent);
-    environment.render_named_str("page.html", TEMPLATE, Value::from(Serde(context)))
+    environment.render_named_str(name, template, Value::from(Serde(context)))
 }
 
 /// What the template is given.
@@ -112,6 +120,7 @@ struct Context<'a> {
     trials_of_the_paper: usize,
     command: String,
     folder: String,
+    related: Option<&'a str>,
 }
 
 /// A table as the page shows it.
@@ -260,7 +269,7 @@ fn resources(table: &Table) -> Vec<(&'static str, String)> {
 }
 
 /// The class of a policy's colour in the style sheet.
-fn class(colour: Colour) -> String {
+pub(crate) fn class(colour: Colour) -> String {
     match colour {
         Colour::Policy(index) => format!("c{}", index % POLICY_COLOUR_COUNT),
         Colour::Ground | Colour::Ink | Colour::Muted | Colour::Grid | Colour::Shade => {
@@ -270,7 +279,7 @@ fn class(colour: Colour) -> String {
 }
 
 /// The figures' colours as variables of the style sheet, for both colour schemes.
-fn colour_variables() -> String {
+pub(crate) fn colour_variables() -> String {
     let mut colours = vec![
         ("ground".to_owned(), Colour::Ground),
         ("ink".to_owned(), Colour::Ink),
@@ -317,7 +326,7 @@ fn command(flags: &CompareFlags, folder: &str) -> String {
 }
 
 /// A word of a shell command, in quotes where it needs them.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         word.to_owned()
@@ -336,7 +345,8 @@ mod tests {
     fn page_of(run: &Run) -> (Results, String) {
         let results = Results::of(run);
         let manifest = crate::manifest::tests::manifest();
-        let page = page(run, &results, &figures(&results), &manifest, "out/demo");
+        let page =
+            page(run, &results, &figures(&results), &manifest, "out/demo", Some("gpu/index.html"));
         // The template engine also escapes what needs none.
         (results, page.replace("&#x2f;", "/"))
     }
@@ -359,6 +369,7 @@ mod tests {
             "stranded",
             "feedc0de",
             "Holm",
+            "href=\"gpu/index.html\"",
         ] {
             assert!(page.contains(part), "{part}");
         }

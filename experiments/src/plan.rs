@@ -158,6 +158,20 @@ pub enum System {
     Borg,
     /// Kubernetes'.
     Kubernetes,
+    /// Another system's or a paper's, which packs by requests as Kubernetes does.
+    Peer,
+}
+
+impl System {
+    fn of(policy: &Policy) -> Self {
+        if policy.is_kubernetes() {
+            Self::Kubernetes
+        } else if policy.is_peer() {
+            Self::Peer
+        } else {
+            Self::Borg
+        }
+    }
 }
 
 /// In which order tasks are packed.
@@ -301,17 +315,17 @@ impl Plan {
     }
 }
 
-/// Rows of the systems: Borg reclaims; Kubernetes packs by requests equal to limits (`with_limits`), and
-/// by right-sized requests.
+/// Rows of the systems: Borg reclaims; Kubernetes and peers pack by requests equal to limits
+/// (`with_limits`), and by right-sized requests.
 fn system_rows(systems: &[(String, System)], ratio: Ratio, with_limits: bool) -> Vec<Row> {
     let mut rows = Vec::new();
     for (policy, system) in systems {
         let accountings = match system {
             System::Borg => vec![Accounting::Reclaimed(ratio.get())],
-            System::Kubernetes if with_limits => {
+            System::Kubernetes | System::Peer if with_limits => {
                 vec![Accounting::Limits, Accounting::RightSized(ratio.get())]
             }
-            System::Kubernetes => vec![Accounting::RightSized(ratio.get())],
+            System::Kubernetes | System::Peer => vec![Accounting::RightSized(ratio.get())],
         };
         rows.extend(accountings.into_iter().map(|accounting| Row {
             policy: policy.clone(),
@@ -332,7 +346,7 @@ fn find_policies(flag: &'static str, names: &[String]) -> Result<Vec<(String, Sy
     for name in names {
         let policy =
             Policy::by_name(name).map_err(|source| PlanError::UnknownPolicy { flag, source })?;
-        let system = if policy.is_kubernetes() { System::Kubernetes } else { System::Borg };
+        let system = System::of(&policy);
         if !seen.insert(policy.name().to_owned()) {
             return Err(PlanError::Twice { flag, policy: name.clone() });
         }
@@ -398,6 +412,16 @@ pub(crate) mod tests {
         assert_eq!(ids(&plan.sweep[0].rows), ["borg-hybrid/reclaimed", "kube-default/right-sized"]);
         assert!(plan.tables[0].rows.iter().all(|row| row.queue == Queue::RoundRobin));
         assert_eq!(plan.row_count(), 2 + 3 + 4 * 2);
+    }
+
+    #[test]
+    fn a_peer_packs_by_requests() {
+        let mut flags = flags();
+        flags.policies = vec!["nomad-binpack".to_owned()];
+        let plan = Plan::new(flags).unwrap();
+        let ids: Vec<String> = plan.tables[1].rows.iter().map(Row::id).collect();
+        assert_eq!(ids, ["nomad-binpack/limits", "nomad-binpack/right-sized"]);
+        assert!(plan.tables[1].rows.iter().all(|row| row.system == System::Peer));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! rows of one policy in one table are told apart by the dashes of their lines. Nothing here depends on
 //! time, host or speed, so the files are the same on every run.
 
+pub mod arrivals;
+
 mod axis;
 mod bars;
 mod cdf;

@@ -247,7 +247,7 @@ pub(crate) mod example {
         ) -> Result<CompactReport, CompactFailure> {
             let needs = match row.system {
                 System::Borg => self.clones_kubernetes - 1,
-                System::Kubernetes => self.clones_kubernetes,
+                System::Kubernetes | System::Peer => self.clones_kubernetes,
             };
             let clones = clones.unwrap_or(needs);
             if clones < needs {

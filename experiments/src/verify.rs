@@ -66,7 +66,7 @@ pub struct TraceChanged {
 ///
 /// # Errors
 /// If it is not.
-pub fn check_trace(manifest: &Manifest, found: &str) -> Result<(), TraceChanged> {
+pub fn check_trace<F>(manifest: &Manifest<F>, found: &str) -> Result<(), TraceChanged> {
     if manifest.trace.sha256 == found {
         return Ok(());
     }
@@ -79,7 +79,7 @@ pub fn check_trace(manifest: &Manifest, found: &str) -> Result<(), TraceChanged>
 
 /// Compares the report in `folder` with the deterministic outputs of a new run, byte for byte.
 #[must_use]
-pub fn verify(folder: &Path, manifest: &Manifest, outputs: &[Output]) -> Vec<FileFinding> {
+pub fn verify<F>(folder: &Path, manifest: &Manifest<F>, outputs: &[Output]) -> Vec<FileFinding> {
     let mut findings: Vec<FileFinding> = outputs
         .iter()
         .map(|output| FileFinding {
@@ -98,7 +98,7 @@ pub fn verify(folder: &Path, manifest: &Manifest, outputs: &[Output]) -> Vec<Fil
     findings
 }
 
-fn compare(folder: &Path, manifest: &Manifest, output: &Output) -> Finding {
+fn compare<F>(folder: &Path, manifest: &Manifest<F>, output: &Output) -> Finding {
     let Ok(bytes) = fs::read(folder.join(&output.name)) else {
         return Finding::Missing;
     };

@@ -85,8 +85,8 @@ fn a_report_is_whole_and_the_same_on_any_number_of_threads() {
     let results = fs::read_to_string(folder.join("two/results.json")).unwrap();
     assert_eq!(json, results);
 
-    let one = Manifest::read(&folder.join("one")).unwrap();
-    let two = Manifest::read(&folder.join("two")).unwrap();
+    let read = |report: &str| -> Manifest { Manifest::read(&folder.join(report)).unwrap() };
+    let (one, two) = (read("one"), read("two"));
     assert_eq!((one.thread_count, two.thread_count), (1, 2));
     let deterministic = one.outputs.iter().filter(|output| output.deterministic);
     let names: Vec<&str> = deterministic.map(|output| output.name.as_str()).collect();
@@ -235,10 +235,117 @@ fn a_workload_that_fits_nowhere_is_refused_by_name() {
     assert!(!workplace.path().join("out").exists());
 }
 
+/// Nodes with GPUs of two types, and pods of all kinds.
+const NODES: &str = "sn,cpu_milli,memory_mib,gpu,model
+n0,64000,262144,4,T4
+n1,64000,262144,2,T4
+n2,32000,262144,2,A10
+n3,96000,262144,0,
+";
+const PODS: &str = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec,qos,pod_phase,creation_time,deletion_time,scheduled_time
+p0,4000,8192,1,300,,LS,Running,0,9,0
+p1,8000,8192,1,500,,BE,Running,0,9,0
+p2,8000,8192,1,1000,T4,LS,Running,0,9,0
+p3,12000,8192,2,1000,,LS,Running,0,9,0
+p4,16000,8192,0,0,,BE,Running,0,9,0
+";
+
+/// A folder with the lists.
+fn gpu_workplace() -> TempDir {
+    let workplace = tempfile::tempdir().unwrap();
+    fs::write(workplace.path().join("nodes.csv"), NODES).unwrap();
+    fs::write(workplace.path().join("pods.csv"), PODS).unwrap();
+    workplace
+}
+
+fn gpu(workplace: &Path, more: &[&str]) -> Output {
+    let mut arguments = vec!["gpu", "--trace", "openb:nodes.csv,pods.csv", "--seeds", "3"];
+    arguments.extend(more);
+    experiments(workplace, &arguments)
+}
+
+#[test]
+fn a_gpu_report_is_whole_the_same_on_any_number_of_threads_and_verified() {
+    let workplace = gpu_workplace();
+    let folder = workplace.path();
+    let text = succeeds(&gpu(folder, &["--out", "one", "--threads", "1"]));
+    assert!(text.contains("fgd") && text.contains("one/index.html"), "{text}");
+    let more = ["--out", "two", "--threads", "2", "--json", "--related", "../one/index.html"];
+    let json = succeeds(&gpu(folder, &more));
+    assert_eq!(json, fs::read_to_string(folder.join("two/results.json")).unwrap());
+    let names = ["gpu-fragment-rate.svg", "gpu-fragments.svg", "gpu-unallocated.svg"];
+    for name in names.into_iter().chain(["results.csv", "results.json"]) {
+        let read = |report: &str| fs::read(folder.join(report).join(name)).unwrap();
+        assert!(read("one") == read("two"), "{name} depends on the number of threads");
+    }
+    assert_eq!(listing(&folder.join("one")).len(), 7, "five, the page and the manifest");
+    let page = fs::read_to_string(folder.join("two/index.html")).unwrap();
+    assert!(page.contains("experiments gpu --trace") && page.contains("one&#x2f;index.html"));
+    assert!(page.ends_with("</html>\n"));
+    for loader in ["src=", "url(", "<link", "<script", "@import"] {
+        assert!(!page.contains(loader), "{loader}");
+    }
+
+    let text = succeeds(&experiments(folder, &["verify", "one"]));
+    assert!(text.contains("5 files, all the same"), "{text}");
+    fs::write(folder.join("one/results.csv"), "").unwrap();
+    assert_eq!(experiments(folder, &["verify", "one"]).status.code(), Some(1));
+    // Another report of it replaces this one, and leaves nothing of it behind.
+    succeeds(&gpu(folder, &["--policies", "fgd,nomad-spread", "--out", "one"]));
+    assert_eq!(listing(&folder.join("one")).len(), 7);
+}
+
+#[test]
+fn the_numbers_of_a_gpu_report_belong_together() {
+    let workplace = gpu_workplace();
+    let json = succeeds(&gpu(workplace.path(), &["--out", "out", "--json"]));
+    let results: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(results["method"]["gpu_count"], 8);
+    let rows = results["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 8);
+    for row in rows {
+        let points = row["points"].as_array().unwrap();
+        assert_eq!(points.len(), 131);
+        for (percent, point) in points.iter().enumerate() {
+            let of = |name: &str, over: &str| point[name][over].as_f64().unwrap();
+            assert_eq!(point["arrived_percent"], percent);
+            assert!(of("allocated", "min") <= of("allocated", "mean"), "{row}");
+            assert!(of("allocated", "mean") <= of("allocated", "max"), "{row}");
+            // What is a fragment is free.
+            assert!(of("fragments", "max") <= 1.0 - of("allocated", "min") + 1e-6, "{row}");
+            assert!((0.0..=1.0).contains(&of("fragment_rate", "max")), "{row}");
+        }
+        assert_eq!(points[0]["allocated"]["max"], 0.0);
+    }
+}
+
+#[test]
+fn bad_input_of_the_gpu_experiment_is_said_in_one_line() {
+    let workplace = gpu_workplace();
+    let folder = workplace.path();
+    refused(
+        &experiments(
+            folder,
+            &["gpu", "--trace", "openb:nodes.csv,pods.csv", "--seeds", "0", "--out", "x"],
+        ),
+        "--seeds 0",
+    );
+    refused(&gpu(folder, &["--policies", "no-such", "--out", "x"]), "unknown policy \"no-such\"");
+    refused(&gpu(folder, &["--policies", "fgd,fgd", "--out", "x"]), "names fgd twice");
+    let without_gpus: Vec<&str> =
+        PODS.lines().filter(|line| line.starts_with("name") || line.starts_with("p4")).collect();
+    fs::write(folder.join("pods.csv"), without_gpus.join("\n")).unwrap();
+    refused(&gpu(folder, &["--out", "x"]), "no task of the workload asks for a GPU");
+    fs::write(folder.join("nodes.csv"), NODES.lines().next().unwrap().to_owned() + "\nn3,1,1,0,\n")
+        .unwrap();
+    refused(&gpu(folder, &["--out", "x"]), "the cell has no GPU");
+    assert!(!folder.join("x").exists());
+}
+
 #[test]
 fn help_has_an_example_for_every_command() {
     let workplace = tempfile::tempdir().unwrap();
-    for command in ["compare", "verify"] {
+    for command in ["compare", "gpu", "verify"] {
         let help = succeeds(&experiments(workplace.path(), &[command, "--help"]));
         assert!(help.contains(&format!("Example:\n  experiments {command} ")), "{help}");
     }

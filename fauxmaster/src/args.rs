@@ -45,7 +45,7 @@ pub enum AccountingName {
 /// How tasks are placed.
 #[derive(Args, Clone, Debug)]
 pub struct PolicyArgs {
-    /// borg-hybrid, best-fit, e-pvm, kube-default, kube-default-all-nodes or kube-most-allocated.
+    /// One of those that `fauxmaster policies` lists.
     #[arg(long, default_value = "borg-hybrid")]
     pub policy: String,
     /// What a task is charged for.

@@ -1,5 +1,5 @@
 //! Fauxmaster: the scheduler under a trace. Packs a workload, compacts its cell, and says why a task is
-//! pending.
+//! pending; lets tasks arrive until the GPUs of a cell are used up.
 //!
 //! In: a [`traces::Trace`] and options. Out: the figures of [`report`], from which tables, JSON and the
 //! pages of `experiments` are made. Time is read here, for the figures alone; what is decided depends on
@@ -15,9 +15,11 @@ pub mod workload;
 
 mod bound;
 mod compact;
+mod inflate;
 mod pack;
 
 pub use compact::{CompactError, CompactOptions, PENDING_ALLOWANCE, compact, nearest_rank};
+pub use inflate::{InflateError, InflateOptions, InflationPoint, inflate};
 pub use pack::{
     PackError, PackOptions, Packing, QueueChoice, Start, assignment_hash, outcome_by_job, pack,
     peak_memory_bytes,

@@ -48,6 +48,8 @@ pub(crate) enum Purpose {
     MachineOrder = 1,
     /// Seeds of passes.
     PassSeed = 2,
+    /// Tasks that arrive.
+    Arrivals = 3,
 }
 
 /// The generator for a purpose, of trial `trial` of `seed`.

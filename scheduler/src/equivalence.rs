@@ -105,6 +105,7 @@ impl Class {
                 ram: exact(scored.ram),
                 disk: exact(demand.charge.disk),
                 gpu,
+                gpu_request: demand.gpu,
                 defaults: [exact(demand.defaults.cpu), exact(demand.defaults.ram)],
             },
             job: task.job,

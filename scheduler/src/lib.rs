@@ -10,6 +10,7 @@
 
 pub mod feasible;
 pub mod k8s;
+pub mod peers;
 pub mod score;
 pub mod why;
 

@@ -16,6 +16,7 @@ use cell::{JobId, TaskId};
 use crate::equivalence::{Class, ClassIndex, Classes, mix};
 use crate::feasible;
 use crate::job_state::JobState;
+use crate::peers::{self, shuffle::Shuffle};
 use crate::policy::{Base, Examine, Policy};
 use crate::preempt;
 use crate::queue::{Queue, QueueOrder};
@@ -78,6 +79,8 @@ pub struct Assignment {
     pub task: TaskId,
     /// The row of its host in [`Plan::end`].
     pub row: usize,
+    /// The GPU devices it gets there, one bit each.
+    pub gpu_devices: u16,
     /// Tasks that are preempted to make room, lowest priority first.
     pub victims: Vec<TaskId>,
 }
@@ -107,6 +110,7 @@ pub fn pass<'c>(snapshot: &Snapshot<'c>, tasks: &[TaskId], options: &PassOptions
         Base::BestFit => Pass::new(BestFit, snapshot, options).run(tasks),
         Base::EPvm => Pass::new(EPvm::new(snapshot.machine_count()), snapshot, options).run(tasks),
         Base::Kube(profile) => crate::k8s::pass::run(profile, snapshot, tasks, options),
+        Base::Peer(peer) => peers::pass(*peer, snapshot, tasks, options),
     }
 }
 
@@ -154,13 +158,15 @@ pub(crate) struct Pass<'a, 'c, S: RowScore> {
     /// Rows that changed, in order.
     journal: Vec<usize>,
     decision_count: u64,
+    /// The random order in which [`Examine::Shuffled`] visits machines.
+    pub(crate) shuffle: Shuffle,
     /// What each machine has installed beyond its own list, by row.
     installed: BTreeMap<usize, std::collections::BTreeSet<&'c str>>,
     evictions: preempt::Ledger,
 }
 
 impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
-    fn new(score: S, snapshot: &Snapshot<'c>, options: &'a PassOptions<'a>) -> Self {
+    pub(crate) fn new(score: S, snapshot: &Snapshot<'c>, options: &'a PassOptions<'a>) -> Self {
         let snapshot = snapshot.clone();
         let weights = options.policy.weights;
         let mut pass = Self {
@@ -175,6 +181,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             job_states: BTreeMap::new(),
             journal: Vec::new(),
             decision_count: 0,
+            shuffle: Shuffle::of(snapshot.machine_count()),
             installed: BTreeMap::new(),
             evictions: preempt::Ledger::of(&snapshot),
             inverse_weights: 1.0 / weights.sum(),
@@ -196,7 +203,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         pass
     }
 
-    fn run(mut self, tasks: &[TaskId]) -> Plan<'c> {
+    pub(crate) fn run(mut self, tasks: &[TaskId]) -> Plan<'c> {
         let cell = self.snapshot.cell;
         let mut queue = Queue::new(cell, tasks, self.options.queue);
         for &task in tasks {
@@ -232,7 +239,9 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
                 }
             }
             self.place(task, row);
-            assignments.push(Assignment { task, row, victims });
+            let placement = self.snapshot.placement(task);
+            let gpu_devices = placement.map_or(0, |placement| placement.gpu_devices);
+            assignments.push(Assignment { task, row, gpu_devices, victims });
         }
         Plan { assignments, pending, is_complete, end: self.snapshot }
     }
@@ -271,6 +280,9 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         if let Some(alloc_set) = self.snapshot.cell.job(task.job).alloc_set {
             return self.best_alloc(class, alloc_set);
         }
+        if let Examine::Shuffled(limit) = self.options.policy.examine {
+            return peers::shuffle::choose(self, class, task, limit);
+        }
         let mut table = self.tables.take(class);
         self.renew(class, &mut table);
         let by_index = self.options.speed.index;
@@ -279,13 +291,19 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             Examine::All if by_index => table.scores.best(),
             Examine::All => table.scores.best_by_scan(),
             Examine::Relaxed { enough } => {
-                let draw = mix(mix(self.options.seed) ^ self.decision_count);
+                let draw = self.draw();
                 let start = usize::try_from(draw % machine_count.max(1) as u64).unwrap_or(0);
                 table.scores.best_of_sample(start, enough, by_index).0
             }
+            Examine::Shuffled(_) => unreachable!("chosen above, without a table"),
         };
         self.tables.put_back(class, table, self.waiting[class] > 0);
         best
+    }
+
+    /// A random number for the decision at hand.
+    pub(crate) fn draw(&self) -> u64 {
+        mix(mix(self.options.seed) ^ self.decision_count)
     }
 
     /// Brings a class's table up to date with everything that changed since it was last used.
@@ -463,7 +481,10 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
     }
 
     fn place(&mut self, task: TaskId, row: usize) {
-        self.snapshot.place(task, row);
+        let class = self.class_of(task);
+        let host = HostView::of(&self.snapshot.hosts[row]);
+        let devices = self.score.devices(&self.needs[class].score, &host, self.draw());
+        self.snapshot.place_on(task, row, devices);
         self.install(task, row);
         self.evictions.add(self.snapshot.cell, task);
         if let Some(state) = self.job_states.get_mut(&task.job) {
@@ -484,6 +505,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             .into_iter()
             .collect();
         let removed = self.snapshot.remove(task);
+        self.shuffle.something_left();
         for &evicted in &removed {
             self.evictions.remove(self.snapshot.cell, evicted);
             // What ran in a removed alloc ran on a row that no longer hosts anything; the jobs of such
@@ -550,7 +572,8 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         let machine = u64::from(slot.machine.0) << 32 | u64::from(slot.clone);
         let alloc = self.snapshot.hosts[row].alloc;
         let alloc = alloc.map_or(0, |id| mix(u64::from(id.job.0) << 32 | u64::from(id.position)));
-        self.row_ties.push(mix(machine ^ mix(self.options.seed) ^ alloc));
+        let tie = mix(machine ^ mix(self.options.seed) ^ alloc);
+        self.row_ties.push(if S::FIRST_WINS_TIES { 0 } else { tie });
         self.rows.push(self.row_of(row));
         if self.keeps_limits_apart() {
             self.promised.push(self.promised_of(row));

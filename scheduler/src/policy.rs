@@ -6,6 +6,8 @@ use std::borrow::Cow;
 
 use crate::k8s::Profile;
 use crate::k8s::fit::Strategy;
+use crate::peers::shuffle::Limit;
+use crate::peers::{self, Peer};
 use crate::queue::QueueOrder;
 use crate::score::terms::Weights;
 
@@ -20,6 +22,8 @@ pub enum Base {
     EPvm,
     /// [`crate::k8s`], with this profile.
     Kube(Box<Profile>),
+    /// [`crate::peers`].
+    Peer(Peer),
 }
 
 /// Which of the feasible hosts are scored.
@@ -32,6 +36,8 @@ pub enum Examine {
         /// How many feasible hosts are enough, at least 1.
         enough: usize,
     },
+    /// Machines in a random order of each decision's own, see [`crate::peers::shuffle`].
+    Shuffled(Limit),
 }
 
 /// A policy.
@@ -70,7 +76,7 @@ pub fn policies() -> Vec<Policy> {
     };
     let kube = |name, about, profile| Policy { about, ..Policy::kubernetes(name, profile) };
     let default = Profile::v1_36;
-    vec![
+    let mut all = vec![
         borg("borg-hybrid", "Borg's hybrid, which reduces stranded resources", Base::Hybrid),
         borg("best-fit", "best fit: fill machines up", Base::BestFit),
         borg("e-pvm", "E-PVM: spread the load (worst fit)", Base::EPvm),
@@ -90,7 +96,9 @@ pub fn policies() -> Vec<Policy> {
             "kube-scheduler v1.20, its default profile, sampled nodes",
             Profile::v1_20(),
         ),
-    ]
+    ];
+    all.extend(peers::policies());
+    all
 }
 
 impl Policy {
@@ -103,6 +111,23 @@ impl Policy {
             base: Base::Kube(Box::new(profile)),
             weights: Weights::BASE_ONLY,
             examine: Examine::All,
+            queue: QueueOrder::Fifo,
+        }
+    }
+
+    /// A policy of [`crate::peers`], whose queue is first-in-first-out inside a priority.
+    pub(crate) fn peer(
+        name: &'static str,
+        about: &'static str,
+        peer: Peer,
+        examine: Examine,
+    ) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            about,
+            base: Base::Peer(peer),
+            weights: Weights::BASE_ONLY,
+            examine,
             queue: QueueOrder::Fifo,
         }
     }
@@ -134,6 +159,12 @@ impl Policy {
     #[must_use]
     pub fn is_kubernetes(&self) -> bool {
         matches!(self.base, Base::Kube(_))
+    }
+
+    /// Whether it is another system's or paper's, and neither Borg's nor Kubernetes'.
+    #[must_use]
+    pub fn is_peer(&self) -> bool {
+        matches!(self.base, Base::Peer(_))
     }
 }
 

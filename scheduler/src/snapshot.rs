@@ -84,11 +84,46 @@ impl Amounts {
     }
 }
 
+/// How many tasks with GPUs are on a host, by what they have of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GpuTally {
+    /// Tasks with a share of one device.
+    pub shares: u16,
+    /// Tasks with so many whole devices, from one on.
+    pub whole: [u8; GPU_DEVICE_COUNT_MAX],
+}
+
+impl GpuTally {
+    /// How many kinds of tasks there are: those with a share, with one device, with two, and so on.
+    pub(crate) fn kind_count(&self) -> usize {
+        usize::from(self.shares > 0) + self.whole.iter().filter(|&&tasks| tasks > 0).count()
+    }
+
+    /// How many tasks are of the same kind as one with this request.
+    pub(crate) fn like(&self, request: GpuRequest) -> u16 {
+        match request.count {
+            0 => 0,
+            _ if request.milli_each < GPU_DEVICE => self.shares,
+            count => u16::from(self.whole[count as usize - 1]),
+        }
+    }
+
+    fn count(&mut self, request: GpuRequest, change: impl Fn(u16) -> u16) {
+        if request.milli_each < GPU_DEVICE {
+            self.shares = change(self.shares);
+        } else {
+            let tasks = &mut self.whole[request.count as usize - 1];
+            *tasks = u8::try_from(change(u16::from(*tasks))).expect("one task a device at most");
+        }
+    }
+}
+
 /// The GPU devices of a host, each with what is free of it in milli-GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Gpus {
     pub count: u32,
     pub free: [u16; GPU_DEVICE_COUNT_MAX],
+    pub tally: GpuTally,
 }
 
 impl Gpus {
@@ -98,7 +133,7 @@ impl Gpus {
     fn new(count: u32) -> Self {
         let mut free = [0; GPU_DEVICE_COUNT_MAX];
         free[..count as usize].fill(Self::WHOLE);
-        Self { count, free }
+        Self { count, free, tally: GpuTally::default() }
     }
 
     pub(crate) fn devices(&self) -> &[u16] {
@@ -137,12 +172,26 @@ impl Gpus {
         }
     }
 
+    /// Whether a request fits on exactly these devices.
+    fn fits_on(&self, devices: u16, request: GpuRequest) -> bool {
+        let chosen = || (0..self.count as usize).filter(|device| devices & (1 << device) != 0);
+        devices.count_ones() == request.count
+            && chosen().count() == request.count as usize
+            && chosen().all(|device| u64::from(self.free[device]) >= request.milli_each.0)
+    }
+
     fn take(&mut self, devices: u16, request: GpuRequest) {
         self.each(devices, |free| *free -= Self::share(request));
+        if devices != 0 {
+            self.tally.count(request, |tasks| tasks + 1);
+        }
     }
 
     pub(crate) fn give_back(&mut self, devices: u16, request: GpuRequest) {
         self.each(devices, |free| *free += Self::share(request));
+        if devices != 0 {
+            self.tally.count(request, |tasks| tasks - 1);
+        }
     }
 
     fn share(request: GpuRequest) -> u16 {
@@ -453,27 +502,47 @@ impl<'c> Snapshot<'c> {
         }
     }
 
-    /// Puts a task on a row.
+    /// Puts a task on a row, and on the fullest GPU devices that will do.
     ///
     /// # Panics
     /// If it has a place already or does not fit.
     pub fn place(&mut self, task: TaskId, row: usize) {
+        self.place_on(task, row, None);
+    }
+
+    /// Puts a task on a row and on these GPU devices, one bit each; `None`: the fullest that will do.
+    ///
+    /// # Panics
+    /// If it has a place already, or does not fit there.
+    pub fn place_on(&mut self, task: TaskId, row: usize, devices: Option<u16>) {
         assert!(
             crate::feasible::fits(self, &self.demand(task), row),
             "{} does not fit",
             self.cell.task_name(task)
         );
-        self.place_recorded(task, row);
+        if let Some(devices) = devices {
+            let request = self.demand(task).gpu;
+            assert!(
+                self.hosts[row].gpus.fits_on(devices, request),
+                "{} does not fit on devices {devices:#b}",
+                self.cell.task_name(task)
+            );
+        }
+        self.put(task, row, devices);
     }
 
     /// Puts a task where it is recorded to run, fitting or not. A GPU request that fits no device takes
     /// none.
     pub(crate) fn place_recorded(&mut self, task: TaskId, row: usize) {
+        self.put(task, row, None);
+    }
+
+    fn put(&mut self, task: TaskId, row: usize, devices: Option<u16>) {
         let dense = self.dense(task);
         assert!(self.placements[dense].is_none(), "{} runs already", self.cell.task_name(task));
         let demand = self.demand(task);
         let host = &mut self.hosts[row];
-        let gpu_devices = host.gpus.choose(demand.gpu).unwrap_or_default();
+        let gpu_devices = devices.or_else(|| host.gpus.choose(demand.gpu)).unwrap_or_default();
         host.gpus.take(gpu_devices, demand.gpu);
         host.free.subtract(demand.charge);
         if let Some(limit) = demand.prod_limit {

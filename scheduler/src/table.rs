@@ -22,6 +22,12 @@ pub(crate) fn key(score: f64, tie: u64) -> Key {
     (bits << 12) & !0xff_ffff | (tie & 0xff_ffff) | 1
 }
 
+/// The score of a key that is not 0, to within the 2^-39 that a key keeps.
+pub(crate) fn score_of(key: Key) -> f64 {
+    let mantissa = (key & !0xff_ffff) >> 12;
+    (f64::from_bits(1.0_f64.to_bits() | mantissa) - 1.0) * 2.0
+}
+
 /// The best host of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Best {
@@ -221,6 +227,14 @@ mod tests {
         assert!(key(1.0, 0) > key(0.999, 0xff_ffff));
         // Kubernetes' totals are multiples of 1/2048, far apart.
         assert!(key(151.0 / 2048.0, 0) > key(150.0 / 2048.0, 0xff_ffff));
+    }
+
+    #[test]
+    fn a_key_keeps_its_score() {
+        for score in [0.0, 0.25, 1.0 / 3.0, 17.0 / 18.0, 1.0 - 1e-9] {
+            let kept = score_of(key(score, 0xabc));
+            assert!(kept <= score && score - kept < 4e-12, "{kept} of {score}");
+        }
     }
 
     fn keys() -> impl Strategy<Value = Vec<Key>> {

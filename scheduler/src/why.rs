@@ -38,7 +38,7 @@ pub fn in_kubernetes_words(
 ) -> Option<String> {
     match &policy.base {
         Base::Kube(profile) => crate::k8s::pass::fit_error(profile, snapshot, task),
-        Base::Hybrid | Base::BestFit | Base::EPvm => None,
+        Base::Hybrid | Base::BestFit | Base::EPvm | Base::Peer(_) => None,
     }
 }
 

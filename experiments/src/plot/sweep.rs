@@ -10,8 +10,8 @@ use crate::plan::TableKind;
 use crate::results::{Machines, Results, RowResult, Table};
 use crate::svg::{Anchor, Colour, Dash, Point, Svg, TextStyle, text_width};
 
-const TOP: f64 = 28.0;
-const HEIGHT: f64 = 320.0;
+pub(super) const TOP: f64 = 28.0;
+pub(super) const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 84.0;
 const FOOT: f64 = 78.0;
 /// Least distance of the names at the lines' ends.
@@ -121,7 +121,7 @@ fn draw_names(svg: &mut Svg, mut ends: Vec<(f64, &Line<'_>)>, x: f64, palette: &
 }
 
 /// Ascending places, each at least [`NAME_PITCH`] after the one before, and the last inside the figure.
-fn spread(ys: &[f64]) -> Vec<f64> {
+pub(super) fn spread(ys: &[f64]) -> Vec<f64> {
     let mut spread: Vec<f64> = Vec::new();
     for &y in ys {
         spread.push(spread.last().map_or(y, |before: &f64| y.max(before + NAME_PITCH)));

@@ -52,7 +52,7 @@ pub(crate) fn run<'c>(
             match first_alloc(&world.snapshot, alloc_set, task) {
                 Some(row) => {
                     world.snapshot.place_recorded(task, row);
-                    assignments.push(Assignment { task, row, victims: Vec::new() });
+                    assignments.push(world.assignment(task, row, Vec::new()));
                 }
                 None => inner_pending.push(task),
             }
@@ -67,7 +67,7 @@ pub(crate) fn run<'c>(
                 world.scheduler.cluster_mut().set_start(pod, Some(world.started_count));
                 world.snapshot.place_recorded(task, row);
                 let victims = world.victims_for.remove(&pod).unwrap_or_default();
-                assignments.push(Assignment { task, row, victims });
+                assignments.push(world.assignment(task, row, victims));
                 if cell.job(task.job).kind == JobKind::AllocSet {
                     for inner in std::mem::take(&mut inner_pending) {
                         world.enqueue(inner);
@@ -208,6 +208,13 @@ impl<'c> World<'c> {
             }
         }
         world
+    }
+
+    /// A task that has its place, and what went for it.
+    fn assignment(&self, task: TaskId, row: usize, victims: Vec<TaskId>) -> Assignment {
+        let placement = self.snapshot.placement(task);
+        let gpu_devices = placement.map_or(0, |placement| placement.gpu_devices);
+        Assignment { task, row, gpu_devices, victims }
     }
 
     fn enqueue(&mut self, task: TaskId) {

@@ -12,6 +12,9 @@ pub mod e_pvm;
 pub mod hybrid;
 pub mod terms;
 
+use cell::{GPU_DEVICE_COUNT_MAX, GpuRequest, MachineId};
+
+pub use crate::snapshot::GpuTally;
 use crate::snapshot::{HostInfo, exact};
 
 /// What scores read of a task: its charge, as exact floats.
@@ -25,12 +28,14 @@ pub struct Ask {
     pub disk: f64,
     /// GPU in milli-GPU over all devices.
     pub gpu: f64,
+    /// The same as it was asked for: how many devices, and how much of each.
+    pub gpu_request: GpuRequest,
     /// What Kubernetes' scores add to CPU and RAM where the task does not state them.
     pub defaults: [f64; 2],
 }
 
 /// What scores read of a host.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct HostView {
     /// Free CPU, RAM, disk and GPU: milli-cores, bytes, bytes, milli-GPU.
     pub free: [f64; 4],
@@ -40,6 +45,26 @@ pub struct HostView {
     pub shape: u32,
     /// What Kubernetes' scores add to the CPU and RAM in use, for tasks that do not state them.
     pub defaults: [f64; 2],
+    /// The machine, or the one that an alloc is on.
+    pub machine: MachineId,
+    /// What is free of each GPU device in milli-GPU; 0 beyond the devices that there are.
+    pub device_free: [u16; GPU_DEVICE_COUNT_MAX],
+    /// The tasks with GPUs on the host, by how many they have.
+    pub gpu_tasks: GpuTally,
+}
+
+impl Default for HostView {
+    fn default() -> Self {
+        Self {
+            free: [0.0; 4],
+            capacity: [0.0; 4],
+            shape: 0,
+            defaults: [0.0; 2],
+            machine: MachineId(0),
+            device_free: [0; GPU_DEVICE_COUNT_MAX],
+            gpu_tasks: GpuTally::default(),
+        }
+    }
 }
 
 impl HostView {
@@ -61,6 +86,9 @@ impl HostView {
             ],
             shape: host.shape,
             defaults: [exact(host.defaults.cpu), exact(host.defaults.ram)],
+            machine: host.slot.machine,
+            device_free: host.gpus.free,
+            gpu_tasks: host.gpus.tally,
         }
     }
 
@@ -95,6 +123,8 @@ pub trait RowScore: Sync {
     type Columns: Copy + Send + Sync + std::fmt::Debug;
     /// What it reads of an equivalence class.
     type Class: Clone + Send + Sync + std::fmt::Debug;
+    /// Whether of hosts with the same score the first one wins; otherwise a hash decides.
+    const FIRST_WINS_TIES: bool = false;
 
     /// What it reads of a host, renewed whenever the host changes.
     fn columns(&self, host: &HostView) -> Self::Columns;
@@ -107,4 +137,11 @@ pub trait RowScore: Sync {
 
     /// The score, 0..=1, by every resource that the host has. Used where machines state disk or GPUs.
     fn score_wide(&self, class: &Self::Class, ask: &Ask, host: &HostView) -> f64;
+
+    /// The GPU devices that a task of the class gets on a host where it fits, one bit each; `None`: the
+    /// score does not care, and the fullest that will do are taken. `draw` is a random number for this
+    /// decision.
+    fn devices(&self, _class: &Self::Class, _host: &HostView, _draw: u64) -> Option<u16> {
+        None
+    }
 }

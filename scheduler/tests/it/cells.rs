@@ -50,6 +50,11 @@ pub(crate) fn policy(name: &str) -> Policy {
     Policy::by_name(name).unwrap()
 }
 
+/// Whether a policy is Borg's, with Borg's weighted terms.
+pub(crate) fn is_borgs(policy: &Policy) -> bool {
+    !policy.is_kubernetes() && !policy.is_peer()
+}
+
 /// Packs all of a cell from scratch, by limits.
 pub(crate) fn pack<'c>(cell: &'c Cell, policy_name: &str, seed: u64) -> Plan<'c> {
     let snapshot = Snapshot::empty(cell, &Slot::all(cell), Accounting::Limits);

@@ -9,6 +9,7 @@ mod cells;
 mod exact;
 mod kube;
 mod model;
+mod peers;
 mod preemption;
 mod properties;
 mod regressions;

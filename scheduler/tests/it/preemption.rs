@@ -77,7 +77,7 @@ fn check(start: &Snapshot<'_>, plan: &Plan<'_>) -> Result<usize, TestCaseError> 
                 now.remove(*victim);
             }
         }
-        now.place(task, row);
+        now.place_on(task, row, Some(assignment.gpu_devices));
     }
     for (id, _, _) in cell.tasks() {
         prop_assert_eq!(now.placement(id), plan.end.placement(id));

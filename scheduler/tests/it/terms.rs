@@ -3,12 +3,12 @@
 use scheduler::policies;
 use serde_json::{Value, json};
 
-use crate::cells::{build, host_of, pack, pack_recorded};
+use crate::cells::{build, host_of, is_borgs, pack, pack_recorded};
 
 /// Under every Borg policy and several seeds (which break ties), `j/0` goes to `expected`.
 fn check(machines: &[Value], jobs: &[Value], expected: &str) {
     let cell = build(machines, &[], jobs);
-    for policy in policies().into_iter().filter(|policy| !policy.is_kubernetes()) {
+    for policy in policies().into_iter().filter(is_borgs) {
         for seed in 0..8 {
             let plan = pack_recorded(&cell, policy.name(), seed);
             assert_eq!(host_of(&plan, "j/0"), expected, "{} with seed {seed}", policy.name());

@@ -4,10 +4,12 @@ use cell::{Cell, Strength, TaskId};
 use proptest::prelude::{TestCaseError, any, prop_assert, prop_assert_eq, proptest};
 use scheduler::feasible::Infeasible;
 use scheduler::why::{Change, Explanation, Remedy, explain, waits_for_alloc};
-use scheduler::{Accounting, Plan, Slot, Snapshot, UsageRatio, pass, policies};
+use scheduler::{Accounting, Plan, Slot, Snapshot, UsageRatio, pass};
 use serde_json::{Value, json};
 
-use crate::cells::{ACCOUNTINGS, SMALL, all_tasks, build, cases, cells, options, pack_recorded};
+use crate::cells::{
+    ACCOUNTINGS, SMALL, all_tasks, borg_policies, build, cases, cells, options, pack_recorded,
+};
 use crate::model;
 
 /// What is said of `j/0`, which waits beside what is recorded.
@@ -232,7 +234,7 @@ fn changed(cell: &Cell, task: TaskId, what: &Remedy, one_less: u64) -> Cell {
 fn feasible_in(cell: &Cell, plan: &Plan<'_>, task: TaskId) -> usize {
     let mut snapshot = Snapshot::empty(cell, &Slot::all(cell), plan.end.accounting());
     for assignment in &plan.assignments {
-        snapshot.place(assignment.task, assignment.row);
+        snapshot.place_on(assignment.task, assignment.row, Some(assignment.gpu_devices));
     }
     model::feasible_rows(&snapshot, task).len()
 }
@@ -268,7 +270,7 @@ proptest! {
         accounting in proptest::sample::select(ACCOUNTINGS.to_vec()),
     ) {
         let cell = text.build();
-        for policy in policies() {
+        for policy in borg_policies() {
             let empty = Snapshot::empty(&cell, &Slot::all(&cell), accounting);
             let plan = pass(&empty, &all_tasks(&cell), &options(policy, seed));
             for &task in &plan.pending {
