@@ -106,6 +106,35 @@ pub(crate) fn files_in(
     Ok(files)
 }
 
+/// As [`files_in`], with the files of all folders below, by path; names are paths from the folder on, with
+/// `/`. Names that begin with a dot are left out, and folders behind links, which may lead in a circle.
+pub(crate) fn files_below(
+    folder: &Path,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, PathBuf)>, TraceError> {
+    let mut files = Vec::new();
+    let mut folders = vec![(String::new(), folder.to_owned())];
+    while let Some((prefix, folder)) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(|error| unreadable(&folder, &error))? {
+            let entry = entry.map_err(|error| unreadable(&folder, &error))?;
+            let path = entry.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if name.starts_with('.') {
+                continue;
+            }
+            let kind = entry.file_type().map_err(|error| unreadable(&path, &error))?;
+            let label = format!("{prefix}{name}");
+            if kind.is_dir() {
+                folders.push((format!("{label}/"), path));
+            } else if wanted(name) && path.is_file() {
+                files.push((label, path));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// SHA-256 over the input files: of each its name, a zero byte, its length (64 bits, little-endian)
 /// and its bytes as stored. Names are without the folder, so that a copy elsewhere has the same hash.
 #[derive(Debug, Default)]

@@ -12,6 +12,7 @@ mod doctor;
 mod error;
 mod google_2011;
 mod input;
+mod manifests;
 mod openb;
 mod table;
 #[cfg(test)]
@@ -44,6 +45,11 @@ pub const FORMATS: &[(&str, &str)] = &[
     ),
     ("openb", "openb:NODES,PODS: Alibaba's GPU cluster of 2023, a node and a pod list, csv[.gz]"),
     ("cell", "cell:DIR: machines, alloc sets and jobs from all *.yaml, *.yml and *.json there"),
+    (
+        "manifests",
+        "manifests:DIR: a Kubernetes cluster from all *.yaml, *.yml and *.json there and below, as \
+         `kubectl get -o yaml` writes them",
+    ),
 ];
 
 /// Which tasks a packing from scratch takes unless told otherwise.
@@ -117,6 +123,7 @@ pub fn load(source: &str, options: ReadOptions) -> Result<Trace, TraceError> {
             (openb::read(nodes, pods, &mut examiner, &mut hash)?, Workload::All)
         }
         "cell" => (cell_folder::read(folder()?, &mut examiner, &mut hash)?, Workload::All),
+        "manifests" => (manifests::read(folder()?, &mut examiner, &mut hash)?, Workload::All),
         _ => return Err(TraceError::UnknownFormat { given: source.to_owned() }),
     };
     let empty = |what| Err(TraceError::Empty { given: source.to_owned(), what });

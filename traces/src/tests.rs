@@ -40,7 +40,8 @@ fn the_examples_load_without_a_finding() {
     let mut count = 0;
     for entry in std::fs::read_dir(examples).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
+        // Of another format, and with findings: see the tests of its reader.
+        if path.is_dir() && !path.ends_with("manifests") {
             let trace = load(&format!("cell:{}", path.display()), STRICT).unwrap();
             assert_eq!(trace.doctor.findings, [], "{}", path.display());
             count += 1;
