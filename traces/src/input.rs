@@ -46,6 +46,11 @@ impl InputFile {
         Self { label: label.into(), bytes: Cow::Borrowed(bytes) }
     }
 
+    /// A file that is in memory already.
+    pub(crate) fn of(label: &str, bytes: &[u8]) -> Self {
+        Self { label: one_line(label).into(), bytes: Cow::Owned(bytes.to_vec()) }
+    }
+
     /// Reads a file whole. The largest that we know, a part of the 2011 trace, has a few megabytes.
     pub(crate) fn read(path: &Path) -> Result<Self, TraceError> {
         let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;

@@ -248,7 +248,6 @@ impl Assembly<'_, '_> {
         let origin = &controller.origin;
         let template = &controller.template;
         let mut pod = self.finished(template, Some(controller))?;
-        // A template's node is the one that its pods are for.
         let wanted = |count: u32| if template.is_gated { 0 } else { count.saturating_sub(gated) };
         if template.is_gated {
             self.examiner.note(FindingKind::GatedPod, &origin.place, || origin.identity.path());

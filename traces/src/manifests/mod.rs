@@ -55,18 +55,36 @@ pub(crate) fn read(
         |name: &str| [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending));
     let mut dump = Dump::default();
     for (name, path) in files_below(folder, is_ours)? {
-        let file = InputFile::read(&path)?;
-        hash.add(&name, &file);
-        let documents = parse(&file)?;
-        examiner.open(&file.label);
-        if documents.is_empty() {
-            examiner.admit::<()>(Err(row(&file, 1, "no object in this file")))?;
-        }
-        for document in &documents {
-            take(&file, document, None, &mut dump, examiner)?;
-        }
+        add_file(&name, &InputFile::read(&path)?, &mut dump, examiner, hash)?;
     }
     assemble::assemble(dump, examiner)
+}
+
+/// Reads one file.
+pub(crate) fn read_file(
+    file: &InputFile,
+    examiner: &mut Examiner,
+    hash: &mut InputHash,
+) -> Result<Cell, TraceError> {
+    let mut dump = Dump::default();
+    add_file(file.name(), file, &mut dump, examiner, hash)?;
+    assemble::assemble(dump, examiner)
+}
+
+fn add_file(
+    name: &str,
+    file: &InputFile,
+    dump: &mut Dump,
+    examiner: &mut Examiner,
+    hash: &mut InputHash,
+) -> Result<(), TraceError> {
+    hash.add(name, file);
+    let documents = parse(file)?;
+    examiner.open(&file.label);
+    if documents.is_empty() {
+        examiner.admit::<()>(Err(row(file, 1, "no object in this file")))?;
+    }
+    documents.iter().try_for_each(|document| take(file, document, None, dump, examiner))
 }
 
 /// Adds a document's object, or those of its list.
