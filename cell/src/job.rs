@@ -43,7 +43,8 @@ pub struct Job {
     /// The alloc set its tasks are placed into; `None`: onto machines.
     pub alloc_set: Option<JobId>,
     /// Whether each task belongs to its machine (a storage or monitoring daemon) and comes and goes
-    /// with it. Packing from scratch and cell compaction leave such jobs out.
+    /// with it. Packing from scratch and cell compaction leave such jobs out; but where the cell is of
+    /// Kubernetes' objects and all its machines are used, they are packed with the rest.
     pub tied_to_machines: bool,
     /// Its tasks, by ascending index.
     pub tasks: Vec<Task>,

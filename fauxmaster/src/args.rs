@@ -13,9 +13,14 @@ use crate::pack::QueueChoice;
 #[derive(Args, Clone, Debug)]
 pub struct TraceArgs {
     /// A bundled trace (google-2011-t0) or FORMAT:PATH, with FORMAT one of google-2011-t0, google-2011,
-    /// openb (NODES,PODS) and cell (a folder of machines and jobs).
+    /// openb (NODES,PODS), cell (a folder of machines and jobs) and manifests (a folder of Kubernetes
+    /// objects).
     #[arg(long, value_name = "TRACE", default_value = "google-2011-t0")]
     pub trace: String,
+    /// A folder of Kubernetes objects, as `kubectl get -o yaml` writes them; short for
+    /// --trace manifests:DIR.
+    #[arg(long, value_name = "DIR", conflicts_with = "trace")]
+    pub manifests: Option<String>,
     /// Skip and count wrong rows instead of ending at the first.
     #[arg(long)]
     pub lenient: bool,
@@ -27,7 +32,11 @@ impl TraceArgs {
     /// # Errors
     /// If it cannot be read; the message names file, line and field.
     pub fn load(&self) -> anyhow::Result<Trace> {
-        Ok(traces::load(&self.trace, ReadOptions { lenient: self.lenient })?)
+        let options = ReadOptions { lenient: self.lenient };
+        Ok(match &self.manifests {
+            Some(folder) => traces::load(&format!("manifests:{folder}"), options)?,
+            None => traces::load(&self.trace, options)?,
+        })
     }
 }
 

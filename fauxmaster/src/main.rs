@@ -350,11 +350,14 @@ fn say(text: &str) {
     }
 }
 
-/// Reads the trace; and with `--lenient` says on stderr how much was skipped.
+/// Reads the trace; and says on stderr what of it was skipped (with `--lenient`), and what of a
+/// Kubernetes cluster is not read or not seen.
 fn load(args: &TraceArgs) -> anyhow::Result<Trace> {
     let trace = args.load()?;
     for finding in &trace.doctor.findings {
-        if matches!(finding.kind, FindingKind::SkippedRow | FindingKind::BrokenOffFile) {
+        if trace.cell.kube.is_some()
+            || matches!(finding.kind, FindingKind::SkippedRow | FindingKind::BrokenOffFile)
+        {
             let (count, note) = (finding.count, finding.note);
             complain(&anyhow::anyhow!("{count} {note}, the first {}", finding.example.detail));
         }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use traces::Trace;
 
 use crate::report::{ByBand, ByResource, MachineFill, PackReport};
-use crate::workload;
+use crate::workload::{self, Tied};
 
 /// The order of the queue inside a priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +78,12 @@ impl PackOptions {
             speed: Speed::default(),
         }
     }
+
+    /// Whether each of the cell's machines is used once.
+    fn is_whole(&self, trace: &Trace) -> bool {
+        let have = trace.cell.machines.len();
+        self.clones == 1 && self.machines.is_none_or(|wanted| wanted == have)
+    }
 }
 
 /// Why a packing cannot start.
@@ -121,7 +127,7 @@ pub fn pack<'t>(trace: &'t Trace, options: &PackOptions) -> Result<Packing<'t>, 
     let (snapshot, tasks) = match options.start {
         Start::Empty => (
             Snapshot::empty(&trace.cell, &slots, options.accounting),
-            workload::from_scratch(trace),
+            workload::from_scratch_with(trace, Tied::on(&trace.cell, options.is_whole(trace))),
         ),
         Start::Recorded => {
             let recorded = Snapshot::recorded(&trace.cell, &slots, options.accounting);

@@ -168,3 +168,21 @@ fn a_wrong_row_is_named_and_lenient_reading_skips_it() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["task_count"], 1);
 }
+
+#[test]
+fn manifests_are_a_trace_by_another_name() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/manifests");
+    let folder = folder.to_str().unwrap();
+    let trace = format!("manifests:{folder}");
+    let by_option = json(&["pack", "--manifests", folder, "--json"]);
+    let by_trace = json(&["pack", "--trace", &trace, "--json"]);
+    assert_eq!(by_option["assignment_hash"], by_trace["assignment_hash"]);
+    assert_eq!(by_option["placed_count"], 19);
+    let said = run(&["pack", "--manifests", folder]).stderr;
+    assert!(String::from_utf8(said).unwrap().contains("kinds that are not read"));
+    json(&["compact", "--manifests", folder, "--trials", "2", "--threads", "1", "--json"]);
+    let task = "StatefulSet/shop/db/2";
+    assert_eq!(run(&["why", "--manifests", folder, "--task", task]).status.code(), Some(1));
+    is_refused(&["pack", "--manifests", folder, "--trace", "google-2011-t0"], &["--manifests"]);
+    is_refused(&["pack", "--manifests", "/no/such/folder"], &["/no/such/folder: cannot read"]);
+}

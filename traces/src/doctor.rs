@@ -3,6 +3,7 @@
 //! A finding is no error. It says where the data was repaired, completed or left unexplained, so that
 //! a figure computed from it can be judged. The order of findings is fixed: by kind.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -39,6 +40,26 @@ pub enum FindingKind {
     SplitJob,
     /// A job whose tasks differ in the different-machines flag: it holds for all of them.
     MixedFlag,
+    /// A Kubernetes pod, or a template of pods, that a scheduling gate holds back: not counted.
+    GatedPod,
+    /// A Kubernetes pod that is being deleted: counted where it runs, not where it waits.
+    TerminatingPod,
+    /// A pod whose requests or priority are not those of its controller's template, which count.
+    UnlikeTemplate,
+    /// A node that is cordoned or keeps pods away by taints, which Borg's policies do not see.
+    UnseenTaint,
+    /// Placement rules of pods that Borg's policies do not see.
+    UnseenRule,
+    /// Resources that Borg's policies do not count.
+    UnseenResource,
+    /// Pods with volumes; no policy models the volume plugins.
+    UnmodelledVolume,
+    /// Pods with resource claims; no policy models dynamic allocation.
+    UnmodelledClaim,
+    /// Pods that want another scheduler: counted like all others.
+    OtherScheduler,
+    /// A Kubernetes object of a kind that is not read; [`Doctor::unread_kinds`] counts them by kind.
+    UnreadKind,
     /// A row or an entry left out because it is wrong (lenient reading only).
     SkippedRow,
     /// A file read only as far as it goes (lenient reading only).
@@ -62,6 +83,18 @@ impl FindingKind {
             Self::ClippedValue => "values out of range, brought to the nearest in it",
             Self::SplitJob => "jobs with tasks of several priorities, read as a job a priority",
             Self::MixedFlag => "jobs whose tasks differ in the different-machines flag; it holds",
+            Self::GatedPod => "pods held back by scheduling gates, not counted",
+            Self::TerminatingPod => "pods being deleted, counted where they run",
+            Self::UnlikeTemplate => {
+                "pods that ask for something else than their template, which counts"
+            }
+            Self::UnseenTaint => "nodes with taints or cordons, which Borg's policies do not see",
+            Self::UnseenRule => "jobs with placement rules that Borg's policies do not see",
+            Self::UnseenResource => "resources that Borg's policies do not count",
+            Self::UnmodelledVolume => "jobs with volumes; volume plugins are not modelled",
+            Self::UnmodelledClaim => "jobs with resource claims, which are not modelled",
+            Self::OtherScheduler => "jobs for another scheduler, counted like all others",
+            Self::UnreadKind => "objects of kinds that are not read",
             Self::SkippedRow => "wrong rows or entries, left out",
             Self::BrokenOffFile => "files that are damaged or end early, read as far as they go",
         }
@@ -83,6 +116,16 @@ impl FindingKind {
             Self::ClippedValue => "clipped_value",
             Self::SplitJob => "split_job",
             Self::MixedFlag => "mixed_flag",
+            Self::GatedPod => "gated_pod",
+            Self::TerminatingPod => "terminating_pod",
+            Self::UnlikeTemplate => "unlike_template",
+            Self::UnseenTaint => "unseen_taint",
+            Self::UnseenRule => "unseen_rule",
+            Self::UnseenResource => "unseen_resource",
+            Self::UnmodelledVolume => "unmodelled_volume",
+            Self::UnmodelledClaim => "unmodelled_claim",
+            Self::OtherScheduler => "other_scheduler",
+            Self::UnreadKind => "unread_kind",
             Self::SkippedRow => "skipped_row",
             Self::BrokenOffFile => "broken_off_file",
         }
@@ -135,6 +178,9 @@ pub struct Doctor {
     pub files: Vec<FileRows>,
     /// Findings by ascending kind, none with a count of zero.
     pub findings: Vec<Finding>,
+    /// How many Kubernetes objects there are of each kind that is not read.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unread_kinds: BTreeMap<String, u64>,
 }
 
 impl Doctor {
@@ -225,6 +271,13 @@ impl Examiner {
         detail: impl FnOnce() -> String,
     ) {
         self.record(kind, &place.file, place.line, detail);
+    }
+
+    /// Counts a Kubernetes object of a kind that is not read.
+    pub(crate) fn note_unread(&mut self, kind: &str, api_version: &str, place: &Place) {
+        let kind = one_line(kind);
+        self.note(FindingKind::UnreadKind, place, || format!("{kind} of {api_version}"));
+        *self.doctor.unread_kinds.entry(kind).or_default() += 1;
     }
 
     fn record(

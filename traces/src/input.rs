@@ -46,6 +46,11 @@ impl InputFile {
         Self { label: label.into(), bytes: Cow::Borrowed(bytes) }
     }
 
+    /// A file that is in memory already.
+    pub(crate) fn of(label: &str, bytes: &[u8]) -> Self {
+        Self { label: one_line(label).into(), bytes: Cow::Owned(bytes.to_vec()) }
+    }
+
     /// Reads a file whole. The largest that we know, a part of the 2011 trace, has a few megabytes.
     pub(crate) fn read(path: &Path) -> Result<Self, TraceError> {
         let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
@@ -100,6 +105,35 @@ pub(crate) fn files_in(
             && path.is_file()
         {
             files.push((name.to_owned(), path));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// As [`files_in`], with the files of all folders below, by path; names are paths from the folder on, with
+/// `/`. Names that begin with a dot are left out, and folders behind links, which may lead in a circle.
+pub(crate) fn files_below(
+    folder: &Path,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, PathBuf)>, TraceError> {
+    let mut files = Vec::new();
+    let mut folders = vec![(String::new(), folder.to_owned())];
+    while let Some((prefix, folder)) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(|error| unreadable(&folder, &error))? {
+            let entry = entry.map_err(|error| unreadable(&folder, &error))?;
+            let path = entry.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if name.starts_with('.') {
+                continue;
+            }
+            let kind = entry.file_type().map_err(|error| unreadable(&path, &error))?;
+            let label = format!("{prefix}{name}");
+            if kind.is_dir() {
+                folders.push((format!("{label}/"), path));
+            } else if wanted(name) && path.is_file() {
+                files.push((label, path));
+            }
         }
     }
     files.sort();

@@ -12,6 +12,7 @@ mod doctor;
 mod error;
 mod google_2011;
 mod input;
+mod manifests;
 mod openb;
 mod table;
 #[cfg(test)]
@@ -28,7 +29,7 @@ pub use doctor::{Doctor, Example, FileRows, Finding, FindingKind};
 pub use error::TraceError;
 
 use doctor::Examiner;
-use input::InputHash;
+use input::{InputFile, InputHash};
 
 /// Each format's name, and one line of help.
 pub const FORMATS: &[(&str, &str)] = &[
@@ -44,6 +45,11 @@ pub const FORMATS: &[(&str, &str)] = &[
     ),
     ("openb", "openb:NODES,PODS: Alibaba's GPU cluster of 2023, a node and a pod list, csv[.gz]"),
     ("cell", "cell:DIR: machines, alloc sets and jobs from all *.yaml, *.yml and *.json there"),
+    (
+        "manifests",
+        "manifests:DIR: a Kubernetes cluster from all *.yaml, *.yml and *.json there and below, as \
+         `kubectl get -o yaml` writes them",
+    ),
 ];
 
 /// Which tasks a packing from scratch takes unless told otherwise.
@@ -117,8 +123,31 @@ pub fn load(source: &str, options: ReadOptions) -> Result<Trace, TraceError> {
             (openb::read(nodes, pods, &mut examiner, &mut hash)?, Workload::All)
         }
         "cell" => (cell_folder::read(folder()?, &mut examiner, &mut hash)?, Workload::All),
+        "manifests" => (manifests::read(folder()?, &mut examiner, &mut hash)?, Workload::All),
         _ => return Err(TraceError::UnknownFormat { given: source.to_owned() }),
     };
+    finish(source, cell, workload, examiner, hash)
+}
+
+/// Reads a Kubernetes cluster from one file of manifests that is in memory; messages name it by `label`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_manifest(label: &str, bytes: &[u8], options: ReadOptions) -> Result<Trace, TraceError> {
+    let mut examiner = Examiner::new(options);
+    let mut hash = InputHash::default();
+    let file = InputFile::of(label, bytes);
+    let cell = manifests::read_file(&file, &mut examiner, &mut hash)?;
+    finish(&file.label, cell, Workload::All, examiner, hash)
+}
+
+fn finish(
+    source: &str,
+    cell: Cell,
+    workload: Workload,
+    examiner: Examiner,
+    hash: InputHash,
+) -> Result<Trace, TraceError> {
     let empty = |what| Err(TraceError::Empty { given: source.to_owned(), what });
     if cell.machines.is_empty() {
         return empty("machine");

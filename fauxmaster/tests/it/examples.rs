@@ -12,7 +12,8 @@ fn folder() -> PathBuf {
 }
 
 fn example(name: &str) -> Trace {
-    let source = format!("cell:{}", folder().join(name).display());
+    let format = if name == "manifests" { "manifests" } else { "cell" };
+    let source = format!("{format}:{}", folder().join(name).display());
     load(&source, ReadOptions::default()).unwrap()
 }
 
@@ -83,6 +84,7 @@ fn every_example_is_tested() {
         "disk",
         "gpus",
         "hello",
+        "manifests",
         "packages",
         "preemption",
         "spread",
@@ -208,4 +210,44 @@ fn tied() {
         let report = pack(&trace, &PackOptions::new(policy, 1)).unwrap().report;
         assert_eq!((report.task_count, report.placed_count, report.pending_count), (3, 3, 0));
     }
+}
+
+/// A Kubernetes cluster. What Borg's policies see of it is enough for all of it to find a place, daemons on
+/// the nodes that they are for.
+#[test]
+fn manifests() {
+    let daemons = ["control-0", "worker-a0", "worker-a1", "worker-b0", "worker-b1", "gpu-b0"]
+        .map(|node| format!("DaemonSet/kube-system/agent@{node}"));
+    let mut expected: Vec<(&str, usize, usize)> =
+        daemons.iter().map(|daemon| (daemon.as_str(), 1, 0)).collect();
+    expected.extend([
+        ("Deployment/shop/web", 6, 0),
+        ("StatefulSet/shop/db", 3, 0),
+        ("Job/research/train", 3, 0),
+        ("Pod/research/notebook", 1, 0),
+    ]);
+    for start in [Start::Empty, Start::Recorded] {
+        check("manifests", start, &expected, |policy, plan| {
+            for daemon in &daemons {
+                let node = daemon.rsplit('@').next().unwrap();
+                assert_eq!(machine_of(plan, &format!("{daemon}/0")), node, "{policy}");
+            }
+            let on: std::collections::BTreeSet<String> =
+                (0..3).map(|i| machine_of(plan, &format!("StatefulSet/shop/db/{i}"))).collect();
+            assert_eq!(on.len(), 3, "{policy}: {on:?}");
+        });
+    }
+}
+
+#[test]
+fn daemons_of_manifests_are_left_out_where_some_of_their_nodes_are() {
+    let trace = example("manifests");
+    let count = |machines| {
+        let mut options = PackOptions::new(policies()[0].clone(), 1);
+        options.machines = machines;
+        pack(&trace, &options).unwrap().report.task_count
+    };
+    assert_eq!(count(None), 19); // 6 daemons, 6 web, 3 db, 3 train, 1 notebook
+    assert_eq!(count(Some(6)), 19);
+    assert_eq!(count(Some(5)), 13);
 }
