@@ -7,6 +7,8 @@
 //! of the most important victim, least sum of priorities (each shifted to be positive), fewest victims,
 //! latest start of the longest running victim of the highest priority; then whichever.
 
+use std::borrow::Borrow;
+
 use cell::kube::{DisruptionBudget, PreemptionPolicy};
 
 use super::cluster::{Cluster, NodeIndex, PodIndex};
@@ -150,18 +152,22 @@ pub fn classify(
 }
 
 /// Visits the potential nodes from the offset on, round, until enough candidates are found.
-pub fn candidates(
+pub fn candidates<C: Borrow<Candidate>>(
     args: PreemptionArgs,
     potential: &[NodeIndex],
     offset: usize,
-    mut dry_run: impl FnMut(NodeIndex) -> Option<Candidate>,
-) -> Vec<Candidate> {
+    mut dry_run: impl FnMut(NodeIndex) -> Option<C>,
+) -> Vec<C> {
     let wanted = wanted(args, potential.len());
     let (mut peaceful, mut violating) = (Vec::new(), Vec::new());
     for turn in 0..potential.len() {
         let node = potential[(offset + turn) % potential.len()];
         if let Some(candidate) = dry_run(node) {
-            let list = if candidate.violation_count == 0 { &mut peaceful } else { &mut violating };
+            let list = if candidate.borrow().violation_count == 0 {
+                &mut peaceful
+            } else {
+                &mut violating
+            };
             if list.len() < wanted {
                 list.push(candidate);
             }
@@ -176,7 +182,10 @@ pub fn candidates(
 
 /// The best candidates: all that the criteria leave, in their order.
 #[must_use]
-pub fn best<'c>(cluster: &Cluster, candidates: &'c [Candidate]) -> Vec<&'c Candidate> {
+pub fn best<'c, C: Borrow<Candidate>>(
+    cluster: &Cluster,
+    candidates: &'c [C],
+) -> Vec<&'c Candidate> {
     let rank = |candidate: &Candidate| {
         let priority = |&pod: &PodIndex| i64::from(cluster.template_of(pod).pod.priority);
         let highest = candidate.victims.iter().map(priority).max().unwrap_or(i64::MIN);
@@ -195,6 +204,8 @@ pub fn best<'c>(cluster: &Cluster, candidates: &'c [Candidate]) -> Vec<&'c Candi
             std::cmp::Reverse(earliest),
         )
     };
-    let Some(least) = candidates.iter().map(rank).min() else { return Vec::new() };
-    candidates.iter().filter(|candidate| rank(candidate) == least).collect()
+    let ranks: Vec<_> = candidates.iter().map(|candidate| rank(candidate.borrow())).collect();
+    let Some(least) = ranks.iter().min() else { return Vec::new() };
+    let ranked = candidates.iter().zip(&ranks).filter(|(_, rank)| *rank == least);
+    ranked.map(|(candidate, _)| candidate.borrow()).collect()
 }

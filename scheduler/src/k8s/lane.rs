@@ -25,6 +25,7 @@ use super::cluster::{
     Cluster, ListIndex, ListName, NO_DOMAIN, NodeIndex, NodeState, PodIndex, RuleIndex,
     ScalarIndex, Template, TemplateIndex, required_label,
 };
+use super::default_preemption::{self, Candidate};
 use super::fit::{self, Load, ResourceWeight, Strategy};
 use super::profile::{Plugin, Profile, Version};
 use super::status::{Rejection, Verdict};
@@ -441,6 +442,8 @@ pub(crate) struct Lane {
     /// Nodes to be looked at again, whatever the journal says.
     dirty: Vec<NodeIndex>,
     is_filled: bool,
+    /// By node, once a dry run of preemption was made there: what came of it, while the node is as it was.
+    offers: Vec<Option<Option<Rc<Candidate>>>>,
     uses_heaps: bool,
     tie: u64,
 }
@@ -496,6 +499,7 @@ impl Lane {
             seen: 0,
             dirty: Vec::new(),
             is_filled: false,
+            offers: Vec::new(),
             uses_heaps,
             tie: tie_of(&pod, seed),
             constraints,
@@ -682,6 +686,7 @@ impl Lane {
     }
 
     fn fill(&mut self, cluster: &Cluster, profile: &Profile, rows: &[NodeRow]) {
+        self.offers.clear();
         let node_count = cluster.node_count();
         let local = &self.local;
         let statics = &self.statics;
@@ -778,6 +783,47 @@ impl Lane {
     fn renew(&mut self, profile: &Profile, cluster: &Cluster, rows: &[NodeRow], node: NodeIndex) {
         let key = self.key(profile, cluster, rows, node);
         self.set_key(node, key);
+        if let Some(offer) = self.offers.get_mut(node) {
+            *offer = None;
+        }
+    }
+
+    /// The dry run of a pod's preemption on a node; one that depends on that node alone is remembered.
+    pub(crate) fn offer(
+        &mut self,
+        profile: &Profile,
+        cluster: &Cluster,
+        pod: PodIndex,
+        node: NodeIndex,
+    ) -> Option<Rc<Candidate>> {
+        let depends_on_more = self.has_social_filters()
+            || !cluster.budgets.is_empty()
+            || cluster.pods[pod].nominated == Some(node);
+        if depends_on_more {
+            return self.dry_run(profile, cluster, pod, node).map(Rc::new);
+        }
+        if self.offers.is_empty() {
+            self.offers.resize(cluster.node_count(), None);
+        }
+        if self.offers[node].is_none() {
+            self.offers[node] = Some(self.dry_run(profile, cluster, pod, node).map(Rc::new));
+        }
+        self.offers[node].clone().flatten()
+    }
+
+    /// The dry run of a pod's preemption on a node.
+    pub(crate) fn dry_run(
+        &self,
+        profile: &Profile,
+        cluster: &Cluster,
+        pod: PodIndex,
+        node: NodeIndex,
+    ) -> Option<Candidate> {
+        let lower =
+            default_preemption::lower_by_importance(cluster, profile.version, node, self.priority);
+        default_preemption::dry_run(cluster, &cluster.budgets, node, &lower, |removed| {
+            self.check(profile, cluster, node, Some(pod), removed) == Verdict::Success
+        })
     }
 
     fn set_key(&mut self, node: NodeIndex, key: Key) {

@@ -244,7 +244,7 @@ impl Scheduler {
             .collect()
     }
 
-    fn preempt(&mut self, lane: &Lane, pod: PodIndex) -> Option<Candidate> {
+    fn preempt(&mut self, lane: &mut Lane, pod: PodIndex) -> Option<Candidate> {
         let args = self.profile.preemption?;
         let verdict = self.cluster.pod(pod).nominated.map_or(Verdict::Success, |node| {
             lane.check(&self.profile, &self.cluster, node, Some(pod), &[])
@@ -263,19 +263,9 @@ impl Scheduler {
         let draw = mix(mix(self.seed) ^ self.attempt_count) % potential.len() as u64;
         let offset = usize::try_from(draw).expect("a position");
         let candidates = default_preemption::candidates(args, &potential, offset, |node| {
-            self.dry_run(lane, pod, node)
+            lane.offer(&self.profile, &self.cluster, pod, node)
         });
         default_preemption::best(&self.cluster, &candidates).first().map(|&best| best.clone())
-    }
-
-    fn dry_run(&self, lane: &Lane, pod: PodIndex, node: NodeIndex) -> Option<Candidate> {
-        let (profile, cluster) = (&self.profile, &self.cluster);
-        let priority = cluster.template_of(pod).pod.priority;
-        let lower =
-            default_preemption::lower_by_importance(cluster, profile.version, node, priority);
-        default_preemption::dry_run(cluster, &cluster.budgets, node, &lower, |removed| {
-            lane.check(profile, cluster, node, Some(pod), removed) == Verdict::Success
-        })
     }
 
     /// Lets a node await a pod; pods of lower priority that awaited it do so no longer (§11.6).
@@ -308,9 +298,9 @@ impl Scheduler {
     pub fn all_candidates(&mut self, pod: PodIndex) -> Vec<(NodeIndex, Option<Candidate>)> {
         let template = self.cluster.pod(pod).template;
         let lane = self.take_lane(template);
-        let potential = self.potential(&lane, pod);
-        let candidates =
-            potential.into_iter().map(|node| (node, self.dry_run(&lane, pod, node))).collect();
+        let potential = self.potential(&lane, pod).into_iter();
+        let dry_run = |node| lane.dry_run(&self.profile, &self.cluster, pod, node);
+        let candidates = potential.map(|node| (node, dry_run(node))).collect();
         self.put_lane_back(template, lane);
         candidates
     }
