@@ -2,7 +2,7 @@
 //!
 //! Pods that differ in nothing a placement reads share a [`Template`]. Nodes stand in the order in which
 //! kube-scheduler lists them (§2.1): zone by zone in turn. Everything that changes is written to journals
-//! ([`Cluster::journal`], [`Template::journal`]), by which indexes catch up.
+//! (one for the cluster, one for each template), by which indexes catch up.
 
 use std::collections::{BTreeMap, BTreeSet};
 

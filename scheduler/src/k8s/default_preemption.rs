@@ -57,7 +57,7 @@ pub fn wanted(args: PreemptionArgs, potential_count: usize) -> usize {
 /// More important: of higher priority, then of earlier start. A pod that has not started counts as
 /// starting now. kube-scheduler asks for the time once for each of two pods that it compares, so that of
 /// two that have not started whichever it names first comes first; which that is, its sort decides. v1.20
-/// was built with a sort that is followed step by step here ([`super::go_sort`]); for later versions the
+/// was built with a sort that is followed step by step here (`go_sort`); for later versions the
 /// last in the node's list comes first, as it does there with up to twelve pods.
 #[must_use]
 pub fn lower_by_importance(

@@ -2,7 +2,7 @@
 //! afresh.
 //!
 //! Slow and plain. It is what the recorded cases are checked against, what explains a pending pod, and
-//! what the index in [`super::lane`] must agree with.
+//! what the index in `lane` must agree with.
 
 use std::collections::BTreeMap;
 

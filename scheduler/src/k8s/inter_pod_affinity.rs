@@ -13,7 +13,7 @@
 //!   the incoming pod, and `hardPodAffinityWeight` for each of its required affinity terms that do.
 //!   Normalised: `trunc(100 · ((raw - lo) / (hi - lo)))` over feasible nodes, 0 if all are the same.
 //!
-//! Pods that are being deleted count. Written down here plainly, a recount each time; [`super::lane`]
+//! Pods that are being deleted count. Written down here plainly, a recount each time; `lane`
 //! keeps the same sums current.
 
 use std::collections::BTreeMap;

@@ -14,7 +14,7 @@
 //!   values among feasible nodes; then `(100 · (hi + lo - raw)) div hi`, 100 if `hi` is 0. Feasible nodes
 //!   that lack a label get 0, unless the constraints are the built-in defaults.
 //!
-//! Written down here plainly, a recount each time; [`super::lane`] keeps the same counts current.
+//! Written down here plainly, a recount each time; `lane` keeps the same counts current.
 
 use std::collections::{BTreeMap, BTreeSet};
 
