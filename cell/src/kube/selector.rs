@@ -122,7 +122,7 @@ impl NodeTerm {
         };
         let field = |requirement: &Requirement| {
             requirement.key == NODE_NAME_FIELD
-                && requirement.values.len() == 1
+                && !requirement.values.is_empty()
                 && matches!(requirement.operator, Operator::In | Operator::NotIn)
                 && requirement.is_met(Some(name))
         };

@@ -25,6 +25,11 @@ fn check_cases(folder: &Path) {
 }
 
 #[test]
+fn every_case_of_our_own_passes() {
+    check_cases(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases/kubernetes"));
+}
+
+#[test]
 fn every_recorded_case_passes() {
     let Some(folder) = reference("kube-scheduler-cases") else { return };
     check_cases(&folder);
