@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use scheduler::{Accounting, Examine, Policy, QueueOrder, Speed, UsageRatio};
 use traces::{ReadOptions, Trace};
 
+use crate::kube::config::policy_by_name;
 use crate::pack::QueueChoice;
 
 /// Which trace is read, and how.
@@ -54,8 +55,9 @@ pub enum AccountingName {
 /// How tasks are placed.
 #[derive(Args, Clone, Debug)]
 pub struct PolicyArgs {
-    /// One of those that `fauxmaster policies` lists.
-    #[arg(long, default_value = "borg-hybrid")]
+    /// One of those that `fauxmaster policies` lists, or kube:PATH or kube:PATH#SCHEDULER for a profile
+    /// of a KubeSchedulerConfiguration file.
+    #[arg(long, value_name = "POLICY", default_value = "borg-hybrid")]
     pub policy: String,
     /// What a task is charged for.
     #[arg(long, value_enum, default_value_t = AccountingName::Limits)]
@@ -100,9 +102,9 @@ impl PolicyArgs {
     /// The policy, looking at as many machines as is asked.
     ///
     /// # Errors
-    /// If no policy has the name.
+    /// If no policy has the name, or its configuration file is wrong.
     pub fn policy(&self) -> anyhow::Result<Policy> {
-        let mut policy = Policy::by_name(&self.policy)?;
+        let mut policy = policy_by_name(&self.policy)?;
         if let Some(enough) = self.sample {
             policy.examine = Examine::Relaxed { enough: enough as usize };
         }

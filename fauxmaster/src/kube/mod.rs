@@ -1,5 +1,7 @@
-//! The Kubernetes model against the real thing: cases with expected outcomes, and recorded decisions.
+//! The Kubernetes model against the real thing: cases with expected outcomes, recorded decisions, and
+//! configuration files.
 
 mod case;
 pub mod check;
+pub mod config;
 pub mod decisions;
