@@ -72,11 +72,9 @@ pub struct Queue {
     entries: BTreeMap<PodIndex, Entry>,
     active: BTreeSet<(Reverse<i32>, u64, u64, PodIndex)>,
     backing_off: BTreeSet<(u64, Reverse<i32>, u64, PodIndex)>,
-    /// By template: pods that are alike wait for the same.
-    unschedulable: BTreeMap<TemplateIndex, BTreeSet<PodIndex>>,
-    unschedulable_count: usize,
-    /// How many of the unschedulable each plugin rejected.
-    rejected_by: BTreeMap<Plugin, usize>,
+    unschedulable: BTreeSet<PodIndex>,
+    /// Those of them that each plugin rejected, by template: pods that are alike wait for the same.
+    rejected_by: BTreeMap<Plugin, BTreeMap<TemplateIndex, BTreeSet<PodIndex>>>,
     entry_count: u64,
 }
 
@@ -89,8 +87,7 @@ impl Queue {
             entries: BTreeMap::new(),
             active: BTreeSet::new(),
             backing_off: BTreeSet::new(),
-            unschedulable: BTreeMap::new(),
-            unschedulable_count: 0,
+            unschedulable: BTreeSet::new(),
             rejected_by: BTreeMap::new(),
             entry_count: 0,
         }
@@ -149,11 +146,11 @@ impl Queue {
         entry.failure_count += 1;
         entry.timestamp_ms = now_ms;
         for &plugin in &rejected_by {
-            *self.rejected_by.entry(plugin).or_default() += 1;
+            let by_template = self.rejected_by.entry(plugin).or_default();
+            by_template.entry(entry.template).or_default().insert(pod);
         }
         entry.rejected_by = rejected_by;
-        self.unschedulable.entry(entry.template).or_default().insert(pod);
-        self.unschedulable_count += 1;
+        self.unschedulable.insert(pod);
     }
 
     /// Something happened: moves the pods that it concerns. `helps` says whether it might help pods of a
@@ -164,21 +161,13 @@ impl Queue {
         now_ms: u64,
         mut helps: impl FnMut(TemplateIndex, Plugin) -> bool,
     ) {
-        let waits = |(&plugin, &count): (&Plugin, &usize)| count > 0 && event.concerns(plugin);
-        if !self.rejected_by.iter().any(waits) {
-            return;
+        let mut moved: BTreeSet<PodIndex> = BTreeSet::new();
+        for (&plugin, by_template) in &self.rejected_by {
+            if event.concerns(plugin) {
+                let helped = by_template.iter().filter(|&(&template, _)| helps(template, plugin));
+                moved.extend(helped.flat_map(|(_, pods)| pods));
+            }
         }
-        let mut moved: Vec<PodIndex> = Vec::new();
-        for (&template, pods) in &self.unschedulable {
-            let mut helped: BTreeMap<Plugin, bool> = BTreeMap::new();
-            moved.extend(pods.iter().filter(|pod| {
-                self.entries[pod].rejected_by.iter().any(|&plugin| {
-                    event.concerns(plugin)
-                        && *helped.entry(plugin).or_insert_with(|| helps(template, plugin))
-                })
-            }));
-        }
-        moved.sort_unstable();
         for pod in moved {
             self.release(pod, now_ms);
         }
@@ -186,16 +175,13 @@ impl Queue {
 
     fn release(&mut self, pod: PodIndex, now_ms: u64) {
         let entry = &self.entries[&pod];
-        if let Some(pods) = self.unschedulable.get_mut(&entry.template) {
-            pods.remove(&pod);
-            if pods.is_empty() {
-                self.unschedulable.remove(&entry.template);
-            }
-        }
-        self.unschedulable_count -= 1;
+        self.unschedulable.remove(&pod);
         for plugin in &entry.rejected_by {
-            if let Some(count) = self.rejected_by.get_mut(plugin) {
-                *count -= 1;
+            let by_template = self.rejected_by.get_mut(plugin).expect("it was put there");
+            let alike = by_template.get_mut(&entry.template).expect("it was put there");
+            alike.remove(&pod);
+            if alike.is_empty() {
+                by_template.remove(&entry.template);
             }
         }
         let expiry_ms = entry.timestamp_ms + backoff_ms(self.backoff, entry.failure_count);
@@ -211,12 +197,12 @@ impl Queue {
     /// How many pods wait for something to happen.
     #[must_use]
     pub fn unschedulable_count(&self) -> usize {
-        self.unschedulable_count
+        self.unschedulable.len()
     }
 
     /// The pods that wait for something to happen.
     pub fn unschedulable(&self) -> impl Iterator<Item = PodIndex> + '_ {
-        self.unschedulable.values().flatten().copied()
+        self.unschedulable.iter().copied()
     }
 }
 
