@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use fauxmaster::kube::config::policy_by_name;
 use fauxmaster::{PackOptions, Start, outcome_by_job, pack};
 use scheduler::{Placement, Plan, Policy, policies};
 use traces::{ReadOptions, Trace, load};
@@ -84,6 +85,7 @@ fn every_example_is_tested() {
         "disk",
         "gpus",
         "hello",
+        "kube-scheduler",
         "manifests",
         "packages",
         "preemption",
@@ -96,6 +98,17 @@ fn every_example_is_tested() {
 #[test]
 fn hello() {
     check("hello", Start::Empty, &[("hello", 2, 0)], nothing_more);
+}
+
+#[test]
+fn configurations_of_kube_scheduler() {
+    let trace = example("hello");
+    let file = folder().join("kube-scheduler/bin-packing.yaml");
+    for scheduler in ["", "#gpu"] {
+        let policy = policy_by_name(&format!("kube:{}{scheduler}", file.display())).unwrap();
+        let packing = pack(&trace, &PackOptions::new(policy, 1)).unwrap();
+        assert_eq!(outcome_by_job(&packing.plan), [("hello".to_owned(), (2, 0))].into());
+    }
 }
 
 #[test]

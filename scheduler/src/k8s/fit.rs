@@ -62,12 +62,15 @@ pub enum Strategy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape(pub Vec<ShapePoint>);
 
+/// What a point of score 1 counts: shapes go to 10, scores to 100.
+const SHAPE_SCORE_FACTOR: i64 = 10;
+
 /// A point of a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShapePoint {
     /// In percent, 0..=100, increasing.
     pub utilization: i64,
-    /// The value there.
+    /// The value there, for scoring 0..=10.
     pub score: i64,
 }
 
@@ -75,18 +78,23 @@ impl Shape {
     /// The value at `p` percent. Divisions truncate toward zero.
     #[must_use]
     pub fn at(&self, p: i64) -> i64 {
+        self.times(1, p)
+    }
+
+    /// The value at `p` percent of the shape whose scores are `factor` times these.
+    fn times(&self, factor: i64, p: i64) -> i64 {
         let Some(first) = self.0.first() else { return 0 };
         if p <= first.utilization {
-            return first.score;
+            return factor * first.score;
         }
         for pair in self.0.windows(2) {
             let [from, to] = pair else { continue };
             if p <= to.utilization {
-                let rise = (to.score - from.score) * (p - from.utilization);
-                return from.score + rise / (to.utilization - from.utilization);
+                let rise = factor * (to.score - from.score) * (p - from.utilization);
+                return factor * from.score + rise / (to.utilization - from.utilization);
             }
         }
-        self.0.last().map_or(0, |last| last.score)
+        self.0.last().map_or(0, |last| factor * last.score)
     }
 }
 
@@ -137,14 +145,6 @@ impl Load {
             pod_count: i64::try_from(state.pods.len()).expect("few pods on a node"),
             used: state.used.clone(),
             used_non_zero: state.used_non_zero,
-        }
-    }
-
-    pub(crate) fn change(&mut self, template: &Template, sign: i64) {
-        self.pod_count += sign;
-        self.used.change(template, sign);
-        for r in 0..2 {
-            self.used_non_zero[r] += sign * template.non_zero[r];
         }
     }
 }
@@ -282,7 +282,7 @@ impl Strategy {
                 Self::MostAllocated => percent(after.min(allocatable), allocatable),
                 Self::RequestedToCapacityRatio(shape) => {
                     let at = if after > allocatable { 100 } else { percent(after, allocatable) };
-                    shape.tenfold().at(at)
+                    shape.times(SHAPE_SCORE_FACTOR, at)
                 }
             }
         };
@@ -326,14 +326,6 @@ impl Strategy {
         let sum = each(0) + each(1);
         let both = capacity[0] != 0.0 && capacity[1] != 0.0;
         if both { truncate(sum * 0.5) } else { sum }
-    }
-}
-
-impl Shape {
-    /// With scores ten times as large, which is the scale of the scorer.
-    fn tenfold(&self) -> Self {
-        let points = self.0.iter().map(|point| ShapePoint { score: 10 * point.score, ..*point });
-        Self(points.collect())
     }
 }
 

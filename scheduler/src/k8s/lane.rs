@@ -897,22 +897,23 @@ impl Lane {
             }
             return local_key(self.local.score(row), tie_with(self.tie, row.tie));
         }
-        let mut load = Load::of(cluster, node);
-        let score = self.local.score_slow(profile, cluster, template, node, &load);
         // What waits for the node counts as if it were there (§2.2): of resources and ports that only
         // takes away.
-        let mut ports_taken = false;
-        for other in cluster.nominated_before(node, self.priority, None) {
-            let other = cluster.template_of(other);
-            load.change(other, 1);
-            ports_taken |=
-                self.local.wants_ports && node_ports::conflict(&template.pod, &other.pod);
-        }
-        let fits = !ports_taken
+        let awaiting: Vec<PodIndex> = cluster.nominated_before(node, self.priority, None).collect();
+        let ports_taken = || {
+            let others = || awaiting.iter().map(|&other| &cluster.template_of(other).pod);
+            self.local.wants_ports && others().any(|pod| node_ports::conflict(&template.pod, pod))
+        };
+        let fits = (!self.local.has_fit_filter
+            || self.fits_with(profile, cluster, node, &[], &awaiting))
             && !self.ports_conflict(cluster, node, &[])
-            && (!self.local.has_fit_filter
-                || fit::filter(profile, cluster, template, node, &load).is_empty());
-        if fits { local_key(score, tie_with(self.tie, row.tie)) } else { 0 }
+            && !ports_taken();
+        if !fits {
+            return 0;
+        }
+        let load = Load::of(cluster, node);
+        let score = self.local.score_slow(profile, cluster, template, node, &load);
+        local_key(score, tie_with(self.tie, row.tie))
     }
 
     fn ports_conflict(&self, cluster: &Cluster, node: NodeIndex, removed: &[PodIndex]) -> bool {

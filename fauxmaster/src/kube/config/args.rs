@@ -14,9 +14,6 @@ use super::API_VERSION;
 use super::fault::{Fault, Read, check_distinct, each, in_range};
 use super::schema;
 
-/// What a shape's scores count.
-const SHAPE_SCORE_FACTOR: i64 = 10;
-
 /// Reads a plugin's arguments into a profile.
 pub(super) fn apply(name: &str, args: Option<Value>, profile: &mut Profile) -> Read<()> {
     let of_plugin = Plugin::ALL.into_iter().find(|plugin| plugin.name() == name);
@@ -97,7 +94,7 @@ fn shape(points: Option<Vec<schema::Point>>) -> Read<Shape> {
     let points = each("shape", points, |schema::Point { utilization, score }| {
         let point = ShapePoint {
             utilization: in_range("utilization", utilization, 0..=100)?,
-            score: SHAPE_SCORE_FACTOR * in_range("score", score, 0..=10)?,
+            score: in_range("score", score, 0..=10)?,
         };
         if utilization < least {
             let problem = format!("{utilization} is not above that of the point before");

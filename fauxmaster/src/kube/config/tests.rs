@@ -82,7 +82,7 @@ fn the_example_is_read_field_by_field() {
     assert_eq!(packing.filters, Profile::v1_36().filters);
     let Scoring::RequestedToCapacityRatio(shape) = &packing.strategy else { panic!() };
     let points: Vec<_> = shape.0.iter().map(|point| (point.utilization, point.score)).collect();
-    assert_eq!(points, [(0, 0), (90, 100), (100, 100)]);
+    assert_eq!(points, [(0, 0), (90, 10), (100, 10)]);
     assert_eq!(packing.fit_resources[0].weight, 3);
     let SpreadDefaults::List(constraints) = &packing.spread_defaults else { panic!() };
     assert_eq!((constraints.len(), constraints[0].max_skew), (1, 2));
