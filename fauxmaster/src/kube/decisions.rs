@@ -400,23 +400,22 @@ impl Replay<'_> {
         Ok(None)
     }
 
-    /// Whether some offset makes a node one of the best candidates.
+    /// Whether a node may be the best of the candidates that were found before the search ended. The
+    /// real program tries nodes in parallel, so that these may be any that are enough.
     fn may_choose(&self, all: &[(NodeIndex, Option<Candidate>)], node: NodeIndex) -> bool {
         let Some(args) = self.scheduler.profile().preemption else { return false };
         let cluster = self.scheduler.cluster();
-        let potential: Vec<NodeIndex> = all.iter().map(|(node, _)| *node).collect();
-        let by_node: BTreeMap<NodeIndex, &Option<Candidate>> =
-            all.iter().map(|(node, candidate)| (*node, candidate)).collect();
-        let is_all = default_preemption::wanted(args, potential.len()) >= potential.len();
-        let offsets = if is_all { 1 } else { potential.len() };
-        (0..offsets).any(|offset| {
-            let candidates = default_preemption::candidates(args, &potential, offset, |node| {
-                by_node[&node].clone()
-            });
-            default_preemption::best(cluster, &candidates)
-                .iter()
-                .any(|candidate| candidate.node == node)
-        })
+        let candidates = || all.iter().filter_map(|(_, candidate)| candidate.as_ref());
+        let Some(own) = candidates().find(|candidate| candidate.node == node) else { return false };
+        let rank = default_preemption::rank(cluster, own);
+        let not_better =
+            candidates().filter(|other| default_preemption::rank(cluster, other) >= rank).count();
+        // Until a candidate is found that violates no budget, the search goes on to the end.
+        let wanted = match own.violation_count {
+            0 => default_preemption::wanted(args, all.len()),
+            _ => usize::MAX,
+        };
+        not_better >= wanted.min(candidates().count())
     }
 
     fn compare_scores(

@@ -131,3 +131,40 @@ fn a_recording_that_contradicts_itself_is_refused() {
     let empty = tempfile::tempdir().unwrap();
     assert!(decisions::follow(empty.path(), &|_, _| {}).is_err());
 }
+
+/// 120 full nodes, of which kube-scheduler compares 100 before it preempts.
+#[test]
+fn the_preempted_node_is_one_that_may_have_been_the_best_of_those_compared() {
+    let check = |cheap: usize, victim: usize, agrees: bool| {
+        let mut files = [
+            "name,cpu_milli,memory_mib,gpu\n".to_owned(),
+            "name,cpu_milli,memory_mib,num_gpu,priority\n".to_owned(),
+            "order,pod,node,nominated_first\n".to_owned(),
+        ];
+        for i in 0..120 {
+            files[0] += &format!("n{i},1000,1000,0\n");
+            files[1] += &format!("p{i},1000,100,0,{}\n", u8::from(i >= cheap));
+            files[2] += &format!("{i},p{i},n{i},\n");
+        }
+        files[1] += "high,1000,100,0,9\n";
+        files[2] += &format!("120,high,n{victim},nominated\n");
+        let preemptions = format!(
+            "victim,victim_priority,node,preemptor,preemptor_priority,at_order\n\
+             p{victim},{},n{victim},high,9,120\n",
+            u8::from(victim >= cheap)
+        );
+        let folder = recording(&[
+            ("nodes.csv", &files[0]),
+            ("pods.csv", &files[1]),
+            ("assignments.csv", &files[2]),
+            ("preemptions.csv", &preemptions),
+        ]);
+        let report = decisions::follow(folder.path(), &|_, _| {}).unwrap();
+        let preemptions = report.preemptions;
+        assert_eq!((preemptions.compared, preemptions.is_full()), (1, agrees), "{cheap} {victim}");
+    };
+    check(20, 0, true);
+    check(20, 119, true); // the 100 dear ones may be all that were compared
+    check(21, 119, false); // one of the 100 is cheap
+    check(0, 60, true);
+}

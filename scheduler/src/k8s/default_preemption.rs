@@ -180,31 +180,34 @@ pub fn candidates<C: Borrow<Candidate>>(
     peaceful
 }
 
+/// What candidates are compared by: violations of budgets, the highest priority among the victims, the sum
+/// of their priorities, their number, and last how early the first of the most important ones started.
+pub type Rank = (usize, i64, i64, usize, std::cmp::Reverse<Option<i64>>);
+
+/// The rank of a candidate; the least is the best.
+#[must_use]
+pub fn rank(cluster: &Cluster, candidate: &Candidate) -> Rank {
+    let priority = |&pod: &PodIndex| i64::from(cluster.template_of(pod).pod.priority);
+    let highest = candidate.victims.iter().map(priority).max().unwrap_or(i64::MIN);
+    let sum: i64 = candidate.victims.iter().map(|pod| priority(pod) + (1 << 31)).sum();
+    let earliest = candidate
+        .victims
+        .iter()
+        .filter(|pod| priority(pod) == highest)
+        .map(|&pod| cluster.pod(pod).start.unwrap_or(i64::MAX))
+        .min();
+    let number = candidate.victims.len();
+    (candidate.violation_count, highest, sum, number, std::cmp::Reverse(earliest))
+}
+
 /// The best candidates: all that the criteria leave, in their order.
 #[must_use]
 pub fn best<'c, C: Borrow<Candidate>>(
     cluster: &Cluster,
     candidates: &'c [C],
 ) -> Vec<&'c Candidate> {
-    let rank = |candidate: &Candidate| {
-        let priority = |&pod: &PodIndex| i64::from(cluster.template_of(pod).pod.priority);
-        let highest = candidate.victims.iter().map(priority).max().unwrap_or(i64::MIN);
-        let sum: i64 = candidate.victims.iter().map(|pod| priority(pod) + (1 << 31)).sum();
-        let earliest = candidate
-            .victims
-            .iter()
-            .filter(|pod| priority(pod) == highest)
-            .map(|&pod| cluster.pod(pod).start.unwrap_or(i64::MAX))
-            .min();
-        (
-            candidate.violation_count,
-            highest,
-            sum,
-            candidate.victims.len(),
-            std::cmp::Reverse(earliest),
-        )
-    };
-    let ranks: Vec<_> = candidates.iter().map(|candidate| rank(candidate.borrow())).collect();
+    let ranks: Vec<_> =
+        candidates.iter().map(|candidate| rank(cluster, candidate.borrow())).collect();
     let Some(least) = ranks.iter().min() else { return Vec::new() };
     let ranked = candidates.iter().zip(&ranks).filter(|(_, rank)| *rank == least);
     ranked.map(|(candidate, _)| candidate.borrow()).collect()
