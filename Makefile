@@ -12,6 +12,10 @@ TRACE := google-2011-t0
 CELL_TRACES_DIR ?= ../shared/traces
 OPENB := $(CELL_TRACES_DIR)/alibaba-openb-2023
 HAS_OPENB := $(wildcard $(OPENB)/openb_node_list_all_node.csv.gz)
+# Cases and recorded runs of the real kube-scheduler, which may not be at hand.
+KUBE_REFERENCE ?= ../shared/reference
+KUBE := $(addprefix --kube-cases ,cases/kubernetes $(wildcard $(KUBE_REFERENCE)/kube-scheduler-cases)) \
+  $(addprefix --kube-decisions ,$(wildcard $(KUBE_REFERENCE)/kube-decisions/small $(KUBE_REFERENCE)/kube-decisions/preempt))
 EXPERIMENTS := cargo run --quiet --release --locked -p experiments --bin experiments --
 # One build for everything that the demo and a first look need.
 BUILD := cargo build --release --locked -p experiments -p fauxmaster
@@ -30,20 +34,20 @@ demo: setup ## compare Borg's and Kubernetes' placement on a real cell: out/demo
 	$(EXPERIMENTS) compare --trace $(TRACE) \
 	  --policies borg-hybrid,best-fit,kube-default \
 	  --systems borg-hybrid,kube-default \
-	  --trials 5 --seed 1 --out out/demo
+	  --trials 5 --seed 1 $(KUBE) --out out/demo
 
 .PHONY: report
 report: setup ## the same with every policy, a sweep, 11 trials, and the GPU experiment: out/report/index.html
 	$(BUILD)
-	$(EXPERIMENTS) compare --trace $(TRACE) \
-	  --policies borg-hybrid,best-fit,e-pvm,kube-default,kube-default-all-nodes,kube-most-allocated,nomad-binpack,nomad-spread \
-	  --sweep --trials 11 --seed 1 --out out/report $(if $(HAS_OPENB),--related gpu/index.html)
 ifneq ($(HAS_OPENB),)
-	$(EXPERIMENTS) gpu --seeds 10 --related ../index.html --out out/report/gpu \
+	$(EXPERIMENTS) gpu --seeds 10 --related ../report/index.html --out out/gpu \
 	  --trace openb:$(OPENB)/openb_node_list_all_node.csv.gz,$(OPENB)/openb_pod_list_default.csv.gz
 else
 	@echo "skipped: the GPU experiment ($(OPENB) is not there; CELL_TRACES_DIR names another place)"
 endif
+	$(EXPERIMENTS) compare --trace $(TRACE) \
+	  --policies borg-hybrid,best-fit,e-pvm,kube-default,kube-default-all-nodes,kube-most-allocated,nomad-binpack,nomad-spread \
+	  --sweep --trials 11 --seed 1 $(KUBE) $(if $(HAS_OPENB),--gpu-report out/gpu) --out out/report
 
 # The suite goes last, so that its closing lines close the output. Without nextest `--tests` leaves out
 # the doc tests, which have run by then.

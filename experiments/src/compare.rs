@@ -10,6 +10,7 @@ use fauxmaster::{CompactError, CompactOptions, PackOptions, QueueChoice};
 use scheduler::{Policy, QueueOrder, UnknownPolicy};
 use traces::{ReadOptions, Trace, TraceError};
 
+use crate::agreement::Agreement;
 use crate::plan::{CompareFlags, Plan, Queue, Row};
 use crate::run::{CompactFailure, Failure, Progress, Run, RunError, Runner, run};
 use crate::trace_facts::TraceFacts;
@@ -20,6 +21,9 @@ pub enum CompareError {
     /// There are no threads to run on.
     #[error("cannot start threads")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+    /// The cases or recordings of kube-scheduler cannot be read.
+    #[error("{0:#}")]
+    Agreement(#[from] anyhow::Error),
     /// A row failed.
     #[error(transparent)]
     Run(#[from] RunError),
@@ -46,8 +50,10 @@ pub fn compare(
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads.map_or(0, NonZeroUsize::get)) // 0: one a core
         .build()?;
+    let agreement = Agreement::of(&plan.flags.kube_cases, &plan.flags.kube_decisions)?;
     let laboratory = Laboratory { trace, flags: plan.flags.clone() };
-    Ok(pool.install(|| run(plan, TraceFacts::of(trace), &laboratory, progress))?)
+    let run = pool.install(|| run(plan, TraceFacts::of(trace), &laboratory, progress))?;
+    Ok(Run { agreement, ..run })
 }
 
 /// A trace and the flags that hold for all rows.

@@ -19,6 +19,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use experiments::compare::{compare, load};
+use experiments::gpu::report::GpuReport;
 use experiments::gpu::results::{GpuResults, Over};
 use experiments::gpu::{GpuFlags, GpuPlan};
 use experiments::host::utc_now;
@@ -71,6 +72,9 @@ struct CompareCommand {
     flags: CompareFlags,
     #[command(flatten)]
     report: ReportArgs,
+    /// Show this report of the GPU experiment on the page
+    #[arg(long, value_name = "DIR")]
+    gpu_report: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -79,6 +83,9 @@ struct GpuCommand {
     flags: GpuFlags,
     #[command(flatten)]
     report: ReportArgs,
+    /// A page that this one points to, as a link from its folder
+    #[arg(long, value_name = "LINK")]
+    related: Option<String>,
 }
 
 /// What decides nothing about the results.
@@ -93,9 +100,6 @@ struct ReportArgs {
     /// Print the results as JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// A page that this one points to, as a link from its folder
-    #[arg(long, value_name = "LINK")]
-    related: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -144,10 +148,11 @@ fn one_line(text: &str) -> String {
 }
 
 fn run_compare(command: CompareCommand) -> anyhow::Result<ExitCode> {
-    let CompareCommand { flags, report: ReportArgs { threads, out, json, related } } = command;
+    let CompareCommand { flags, report: ReportArgs { threads, out, json }, gpu_report } = command;
     let (began, started) = (Instant::now(), utc_now());
     let plan = Plan::new(flags)?;
     folder::check(&out)?;
+    let gpu_report = gpu_report.map(|report| GpuReport::read(&report, &out)).transpose()?;
     let trace = load(&plan.flags)?;
     let run =
         with_progress("trials and packings", |progress| compare(plan, &trace, threads, progress))?;
@@ -168,7 +173,7 @@ fn run_compare(command: CompareCommand) -> anyhow::Result<ExitCode> {
     manifest.outputs = outputs.iter().map(OutputEntry::from).collect();
     manifest.wall_seconds = number::rounded(began.elapsed().as_secs_f64(), 3);
     let folder_name = out.to_string_lossy();
-    let page = page(&run, &results, &figures, &manifest, &folder_name, related.as_deref());
+    let page = page(&run, &results, &figures, &manifest, &folder_name, gpu_report.as_ref());
     let page = Output { name: PAGE.to_owned(), bytes: page.into_bytes(), deterministic: false };
     manifest.outputs.push(OutputEntry::from(&page));
     outputs.push(page);
@@ -183,7 +188,7 @@ fn run_compare(command: CompareCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn run_gpu(command: GpuCommand) -> anyhow::Result<ExitCode> {
-    let GpuCommand { flags, report: ReportArgs { threads, out, json, related } } = command;
+    let GpuCommand { flags, report: ReportArgs { threads, out, json }, related } = command;
     let (began, started) = (Instant::now(), utc_now());
     let plan = GpuPlan::new(flags)?;
     folder::check(&out)?;

@@ -14,7 +14,9 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 use scheduler::{UsageRatio, policies};
 use serde::Serialize;
 
+use crate::agreement::Agreement;
 use crate::answer::detail;
+use crate::gpu::report::GpuReport;
 use crate::manifest::Manifest;
 use crate::number;
 use crate::plan::{CompareFlags, TRIALS_OF_THE_PAPER, TableKind};
@@ -28,7 +30,10 @@ use crate::trace_facts::short_source;
 const TEMPLATE: &str = include_str!("../templates/page.html");
 pub(crate) const STYLE: &str = include_str!("../templates/page.css");
 
-/// Writes the page. `folder` is the report's folder as the user named it, `related` a page to point to.
+/// So many differences from the real scheduler are listed for each folder; `results.json` has all.
+const SHOWN_DIFFERENCES: usize = 50;
+
+/// Writes the page. `folder` is the report's folder as the user named it, `gpu` a report of GPUs to show.
 #[must_use]
 pub fn page(
     run: &Run,
@@ -36,7 +41,7 @@ pub fn page(
     figures: &[Figure],
     manifest: &Manifest,
     folder: &str,
-    related: Option<&str>,
+    gpu: Option<&GpuReport>,
 ) -> String {
     let palette = Palette::of(results);
     let tables: Vec<TableView<'_>> =
@@ -66,9 +71,11 @@ pub fn page(
         is_google_2011: results.trace.source.starts_with("google-2011"),
         is_sampled_ratio: flags.usage_ratio.get() == UsageRatio::GOOGLE_2011_SAMPLE,
         trials_of_the_paper: TRIALS_OF_THE_PAPER,
-        command: command(flags, folder),
+        command: command(flags, gpu, folder),
         folder: quoted(folder),
-        related,
+        agrees: results.agreement.as_ref().is_none_or(Agreement::is_full),
+        shown_differences: SHOWN_DIFFERENCES,
+        gpu,
     };
     render("page.html", TEMPLATE, &context)
         .expect("the template fits its context, as every test of this module shows")
@@ -120,7 +127,10 @@ struct Context<'a> {
     trials_of_the_paper: usize,
     command: String,
     folder: String,
-    related: Option<&'a str>,
+    /// Whether the Kubernetes model agrees with all that it was compared with.
+    agrees: bool,
+    shown_differences: usize,
+    gpu: Option<&'a GpuReport>,
 }
 
 /// A table as the page shows it.
@@ -301,7 +311,7 @@ pub(crate) fn colour_variables() -> String {
 }
 
 /// The command that makes the report, with every flag that decides its results.
-fn command(flags: &CompareFlags, folder: &str) -> String {
+fn command(flags: &CompareFlags, gpu: Option<&GpuReport>, folder: &str) -> String {
     let mut command = format!(
         "experiments compare --trace {} --policies {}",
         quoted(&flags.trace),
@@ -321,6 +331,15 @@ fn command(flags: &CompareFlags, folder: &str) -> String {
     if flags.lenient {
         command.push_str(" --lenient");
     }
+    for folder in &flags.kube_cases {
+        let _ = write!(command, " --kube-cases {}", quoted(folder));
+    }
+    for folder in &flags.kube_decisions {
+        let _ = write!(command, " --kube-decisions {}", quoted(folder));
+    }
+    if let Some(report) = gpu {
+        let _ = write!(command, " --gpu-report {}", quoted(&report.folder.to_string_lossy()));
+    }
     let _ = write!(command, " --out {}", quoted(folder));
     command
 }
@@ -337,16 +356,40 @@ pub(crate) fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use fauxmaster::kube::check::Failure;
+    use fauxmaster::kube::decisions::{self, DecisionsReport, Difference};
+
     use super::*;
+    use crate::agreement::{PluginAgreement, Recording};
+    use crate::gpu::report::{GpuReportFigure, GpuReportRow};
+    use crate::gpu::results::{Method, Over, Point};
     use crate::plan::tests::flags;
     use crate::plot::figures;
     use crate::run::example;
+
+    fn gpu_report() -> GpuReport {
+        let over = Over { mean: 0.951, min: 0.948, max: 0.953 };
+        let full =
+            Point { arrived_percent: 100, allocated: over, fragments: over, fragment_rate: over };
+        GpuReport {
+            trace: "openb:nodes,pods".to_owned(),
+            method: Method { seeds: 3, seed: 1, until_percent: 130, gpu_count: 6212 },
+            rows: vec![GpuReportRow { policy: "fgd".to_owned(), full }],
+            figures: vec![GpuReportFigure {
+                file: "../gpu/gpu-fragments.svg".to_owned(),
+                svg: "<svg><title>of GPUs</title></svg>".to_owned(),
+                caption: "What is of no use",
+            }],
+            page: "../gpu/index.html".to_owned(),
+            folder: "out/gpu".into(),
+        }
+    }
 
     fn page_of(run: &Run) -> (Results, String) {
         let results = Results::of(run);
         let manifest = crate::manifest::tests::manifest();
         let page =
-            page(run, &results, &figures(&results), &manifest, "out/demo", Some("gpu/index.html"));
+            page(run, &results, &figures(&results), &manifest, "out/demo", Some(&gpu_report()));
         // The template engine also escapes what needs none.
         (results, page.replace("&#x2f;", "/"))
     }
@@ -369,13 +412,68 @@ mod tests {
             "stranded",
             "feedc0de",
             "Holm",
-            "href=\"gpu/index.html\"",
+            "href=\"../gpu/index.html\"",
+            "href=\"../gpu/gpu-fragments.svg\"",
+            "<svg><title>of GPUs</title></svg>",
+            "6,212 GPUs",
+            "95.1",
+            "--gpu-report out/gpu --out out/demo",
         ] {
             assert!(page.contains(part), "{part}");
         }
         for figure in figures(&results) {
             assert!(page.contains(&figure.svg), "{}", figure.name);
         }
+    }
+
+    #[test]
+    fn the_page_says_how_far_its_kubernetes_is_the_real_one() {
+        let mut run = example::run();
+        assert!(!page_of(&run).1.contains("the real one?"));
+        let part = |agreeing, compared| decisions::Agreement { agreeing, compared };
+        let report = DecisionsReport {
+            kube_scheduler: "v1.20.15".to_owned(),
+            percentage_of_nodes_to_score: 100,
+            node_count: 60,
+            pod_count: 252,
+            placements: part(224, 224),
+            unschedulable: part(28, 28),
+            ..DecisionsReport::default()
+        };
+        let plugin = PluginAgreement { cases_passed: 20, ..PluginAgreement::default() };
+        let unmodelled = PluginAgreement { cases_not_run: 39, ..PluginAgreement::default() };
+        run.agreement = Some(Agreement {
+            plugins: [
+                ("NodeResourcesFit".to_owned(), plugin),
+                ("horizontal pod autoscaler".to_owned(), unmodelled),
+            ]
+            .into(),
+            recordings: vec![Recording { name: "small".to_owned(), report }],
+            failures: Vec::new(),
+        });
+        let page = page_of(&run).1;
+        for part in
+            ["the real one?", "All that was compared agrees", "224 of 224", "28 of 28", ">39<"]
+        {
+            assert!(page.contains(part), "{part}");
+        }
+
+        let agreement = run.agreement.as_mut().unwrap();
+        let found = "Score 3 instead of <4>".to_owned();
+        agreement.failures =
+            vec![Failure { plugin: "fit".to_owned(), id: "fit-7".to_owned(), found }];
+        let difference = |order| Difference {
+            order,
+            pod: format!("pod-{order}."),
+            found: "elsewhere".to_owned(),
+        };
+        agreement.recordings[0].report.differences = (0..60).map(difference).collect();
+        let page = page_of(&run).1;
+        for part in ["Not all that was compared agrees", "fit-7", "instead of &lt;4&gt;", "pod-49."]
+        {
+            assert!(page.contains(part), "{part}");
+        }
+        assert!(!page.contains("pod-50."));
     }
 
     #[test]
@@ -416,11 +514,14 @@ mod tests {
         let mut flags = flags();
         flags.trace = "cell:my cell".to_owned();
         flags.systems = Some(vec!["borg-hybrid".to_owned()]);
+        flags.kube_cases = vec!["a".to_owned(), "b c".to_owned()];
+        flags.kube_decisions = vec!["d".to_owned()];
         assert_eq!(
-            command(&flags, "it's"),
+            command(&flags, None, "it's"),
             "experiments compare --trace 'cell:my cell' --policies borg-hybrid,kube-default \
              --systems borg-hybrid --trials 5 --seed 1 --usage-ratio cpu=0.27,ram=0.79 \
-             --pending-allowance 0.002 --sweep --out 'it'\\''s'"
+             --pending-allowance 0.002 --sweep --kube-cases a --kube-cases 'b c' --kube-decisions d \
+             --out 'it'\\''s'"
         );
     }
 }

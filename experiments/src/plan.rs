@@ -52,6 +52,14 @@ pub struct CompareFlags {
     /// Skip and count bad rows of the trace instead of refusing it
     #[arg(long)]
     pub lenient: bool,
+    /// Show how these cases of kube-scheduler come out (see fauxmaster kube-check); may be given again
+    #[arg(long, value_name = "DIR")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kube_cases: Vec<String>,
+    /// Show how this recorded run agrees (see fauxmaster kube-decisions); may be given again
+    #[arg(long, value_name = "DIR")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kube_decisions: Vec<String>,
 }
 
 /// A [`UsageRatio`] as flags and files write it (as [`RatioArg`] reads it): `cpu=0.27,ram=0.79`.
@@ -370,6 +378,8 @@ pub(crate) mod tests {
             sweep: true,
             pending_allowance: 0.002,
             lenient: false,
+            kube_cases: Vec::new(),
+            kube_decisions: Vec::new(),
         }
     }
 

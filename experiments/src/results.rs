@@ -10,6 +10,7 @@ use fauxmaster::nearest_rank;
 use fauxmaster::report::{CompactReport, PackReport};
 use serde::Serialize;
 
+use crate::agreement::Agreement;
 use crate::answer::Answer;
 use crate::fill::Fill;
 use crate::number::rounded;
@@ -39,6 +40,8 @@ pub struct Results {
     pub tables: Vec<Table>,
     /// Points of the sweep; empty without `--sweep`.
     pub sweep: Vec<SweepPoint>,
+    /// How the Kubernetes model agrees with the real scheduler, where that was asked.
+    pub agreement: Option<Agreement>,
 }
 
 /// The numbers that define the experiment.
@@ -314,6 +317,7 @@ impl Results {
             },
             answers: tables.iter().map(Answer::of).collect(),
             sweep: sweep(run),
+            agreement: run.agreement.clone(),
             tables,
         }
     }

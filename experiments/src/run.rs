@@ -10,6 +10,7 @@
 
 use fauxmaster::report::{CompactReport, MachineFill, PackReport};
 
+use crate::agreement::Agreement;
 use crate::fill::Fill;
 use crate::plan::{Plan, Ratio, Row, TableKind};
 use crate::trace_facts::TraceFacts;
@@ -25,6 +26,8 @@ pub struct Run {
     pub tables: Vec<TableRun>,
     /// The sweep's points beyond the table of systems.
     pub sweep: Vec<SweepRun>,
+    /// How the Kubernetes model agrees with the real scheduler, where that was asked.
+    pub agreement: Option<Agreement>,
 }
 
 /// The reports of a table.
@@ -173,7 +176,7 @@ pub fn run(
         let rows = point.rows.iter().cloned().zip(compacted).collect();
         sweep.push(SweepRun { ratio: point.ratio, rows });
     }
-    Ok(Run { plan, trace, tables, sweep })
+    Ok(Run { plan, trace, tables, sweep, agreement: None })
 }
 
 /// Compacts every row on the same number of copies of the cell: `clones`, or the fewest on which all fit

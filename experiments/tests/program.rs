@@ -221,6 +221,10 @@ fn bad_input_is_said_in_one_line_and_nothing_is_written() {
     check(&["--out", "file"], "`file` is not a folder");
     check(&["--out", "file/below"], "cannot write to");
     check(&["--out", "mine"], "is not empty and holds no report");
+    check(&["--kube-cases", "mine/none"], "mine/none");
+    check(&["--kube-cases", "mine"], "mine");
+    check(&["--kube-decisions", "mine"], "mine");
+    check(&["--gpu-report", "mine"], "mine");
     check(&["--no-such-flag"], "--no-such-flag");
     assert_eq!(fs::read_to_string(folder.join("mine/notes.txt")).unwrap(), "keep");
     refused(&experiments(folder, &["compare", "--out", "x"]), "--trace");
@@ -290,6 +294,19 @@ fn a_gpu_report_is_whole_the_same_on_any_number_of_threads_and_verified() {
     assert!(text.contains("5 files, all the same"), "{text}");
     fs::write(folder.join("one/results.csv"), "").unwrap();
     assert_eq!(experiments(folder, &["verify", "one"]).status.code(), Some(1));
+    // The comparison shows it where its files are its own.
+    let compare = |report: &str, out: &str| {
+        let trace = ["compare", "--trace", "openb:nodes.csv,pods.csv", "--policies", "best-fit"];
+        let shown = ["--trials", "1", "--gpu-report", report, "--out", out];
+        experiments(folder, &[trace.as_slice(), &shown].concat())
+    };
+    fs::write(folder.join("one/gpu-fragments.svg"), "<svg/>").unwrap();
+    refused(&compare("one", "all/of"), "gpu-fragments.svg");
+    succeeds(&compare("two", "all/of"));
+    let page = fs::read_to_string(folder.join("all/of/index.html")).unwrap().replace("&#x2f;", "/");
+    let figure = fs::read_to_string(folder.join("two/gpu-unallocated.svg")).unwrap();
+    assert!(page.contains(&figure) && page.contains("href=\"../../two/index.html\""));
+    refused(&compare("all/of", "x"), "`all/of` is no report of the GPU experiment");
     // Another report of it replaces this one, and leaves nothing of it behind.
     succeeds(&gpu(folder, &["--policies", "fgd,nomad-spread", "--out", "one"]));
     assert_eq!(listing(&folder.join("one")).len(), 7);

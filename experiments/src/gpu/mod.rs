@@ -10,6 +10,7 @@
 
 pub mod output;
 pub mod page;
+pub mod report;
 pub mod results;
 
 use std::collections::BTreeSet;

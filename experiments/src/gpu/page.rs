@@ -10,6 +10,7 @@ use super::{GpuFlags, SEEDS_OF_THE_PAPER};
 use crate::manifest::Manifest;
 use crate::page::{STYLE, class, colour_variables, quoted, render};
 use crate::plot::Figure;
+use crate::plot::arrivals::Measure;
 use crate::svg::Colour;
 use crate::trace_facts::short_source;
 
@@ -21,6 +22,8 @@ struct Context<'a> {
     results: &'a GpuResults,
     rows: Vec<RowView<'a>>,
     figures: BTreeMap<&'a str, &'a str>,
+    /// What figures show, by the name of their file.
+    captions: BTreeMap<String, &'static str>,
     manifest: &'a Manifest<GpuFlags>,
     trace_name: String,
     seeds_of_the_paper: usize,
@@ -65,6 +68,7 @@ pub fn page(
         style: format!("{}\n{STYLE}", colour_variables()),
         rows: rows.collect(),
         figures: svgs.collect(),
+        captions: Measure::ALL.map(|measure| (measure.file_name(), measure.caption())).into(),
         results,
         manifest,
         trace_name: short_source(&results.trace.source),

@@ -3,7 +3,7 @@
 //! Floats are rounded, so that the last bit of a sum never shows.
 
 use fauxmaster::InflationPoint;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{GpuRow, GpuRun, UNTIL_PERCENT};
 use crate::number::rounded;
@@ -28,7 +28,7 @@ pub struct GpuResults {
 }
 
 /// The numbers that define the experiment.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Method {
     /// How many seeds.
     pub seeds: usize,
@@ -41,7 +41,7 @@ pub struct Method {
 }
 
 /// A policy.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// Its name.
     pub policy: String,
@@ -50,7 +50,7 @@ pub struct Row {
 }
 
 /// The state once so much of the GPUs was asked for.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// So much, in percent.
     pub arrived_percent: usize,
@@ -63,7 +63,7 @@ pub struct Point {
 }
 
 /// A number over the seeds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Over {
     /// Mean.
     pub mean: f64,

@@ -39,6 +39,26 @@ impl Measure {
         .to_owned()
     }
 
+    /// What its figure shows, in words.
+    #[must_use]
+    pub fn caption(self) -> &'static str {
+        match self {
+            Self::Unallocated => {
+                "GPU not allocated, over the cell’s capacity. Lines are means over seeds, bands span the least \
+                 and the most of any seed. The paper’s figure 9a, which has medians with the middle half of the \
+                 seeds."
+            }
+            Self::Fragments => {
+                "Fragments over the cell’s capacity. Each begins with what the empty cell cannot offer to tasks \
+                 without GPUs; a policy that breaks GPUs up keeps it high. The paper’s figure 7a."
+            }
+            Self::FragmentRate => {
+                "Fragments over what is free: at 100 % nothing of it is of use to any typical task. The paper’s \
+                 figure 7b."
+            }
+        }
+    }
+
     fn axis_name(self) -> &'static str {
         match self {
             Self::Unallocated => "GPU not allocated, % of capacity",
