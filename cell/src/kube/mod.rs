@@ -8,6 +8,7 @@
 //! Source: the Kubernetes API (`core/v1`, `policy/v1`) as of v1.36.
 
 mod pod;
+mod requests;
 mod selector;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ pub use pod::{
     PreemptionPolicy, SpreadConstraint, Toleration, TolerationOperator, UnsatisfiableAction,
     Weighted,
 };
+pub use requests::sum_of_containers;
 pub use selector::{
     NODE_NAME_FIELD, NodeTerm, Operator, Requirement, Selector, is_label_key, is_label_value,
 };

@@ -326,7 +326,7 @@ impl Cluster {
         if let Some(&known) = self.by_content.get(&key) {
             return known;
         }
-        let total = requests::plain(pod);
+        let total = pod.requests();
         let scalar: Vec<(ScalarIndex, i64)> =
             total.scalar.iter().map(|(name, &amount)| (self.scalar_index(name), amount)).collect();
         let index = self.templates.len();
@@ -338,9 +338,9 @@ impl Cluster {
             pod: key.0.clone(),
             is_terminating,
             rule,
-            cpu: total.cpu,
-            memory: total.memory,
-            ephemeral: total.ephemeral,
+            cpu: total.cpu.unwrap_or(0),
+            memory: total.memory.unwrap_or(0),
+            ephemeral: total.ephemeral.unwrap_or(0),
             scalar,
             non_zero: requests::non_zero(pod),
             on_node: BTreeMap::new(),

@@ -311,7 +311,7 @@ impl<'c> Translation<'c> {
                 match snapshot.accounting {
                     Accounting::Limits => pod,
                     Accounting::Reclaimed(_) | Accounting::RightSized(_) => {
-                        let scalar = super::requests::plain(&pod).scalar;
+                        let scalar = pod.requests().scalar;
                         Pod { containers: vec![container(demand, scalar)], ..without_requests(pod) }
                     }
                 }

@@ -27,7 +27,6 @@ use super::dump::{Controller, Dump, Identity, Kind, LivePod, Maker, Origin, Shap
 use super::fault::Fault;
 use super::node::{keeps_away, machine, other_resources};
 use super::pod::Template;
-use super::request::aggregate;
 use super::selector::equal_to;
 use crate::doctor::{Examiner, FindingKind};
 use crate::error::{TraceError, quoted};
@@ -341,7 +340,7 @@ impl Assembly<'_, '_> {
 
     /// Counts a live pod that differs from what stands for it.
     fn compare(&mut self, live: &LivePod, template: &Template, pod: &Pod) {
-        let is_alike = aggregate(&live.template.pod) == aggregate(&template.pod)
+        let is_alike = live.template.pod.requests() == template.pod.requests()
             && live.template.priority.is_none_or(|priority| priority == pod.priority);
         if !is_alike {
             let Origin { place, identity, .. } = &live.origin;

@@ -25,7 +25,6 @@ use cell::{
 use super::fault::Fault;
 use super::node::{gpu_count, other_resources, unsigned};
 use super::quantity::AMOUNT_END;
-use super::request::aggregate;
 
 /// What a job's pods are to Borg.
 #[derive(Debug)]
@@ -63,7 +62,7 @@ impl LabelFacts {
 
 /// Says in Borg's terms what a pod asks for.
 pub(super) fn in_borg(pod: &Pod, facts: &LabelFacts) -> Result<InBorg, Fault> {
-    let request = aggregate(pod);
+    let request = pod.requests();
     for (name, amount) in
         [("cpu", request.cpu), ("memory", request.memory), ("ephemeral-storage", request.ephemeral)]
     {

@@ -24,7 +24,6 @@ mod fault;
 mod node;
 mod pod;
 mod quantity;
-mod request;
 mod selector;
 #[cfg(test)]
 mod tests;

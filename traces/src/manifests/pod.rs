@@ -11,14 +11,13 @@ use std::collections::BTreeMap;
 use cell::kube::{
     Affinity, AffinityTerm, Amounts, Container, HostPort, InclusionPolicy, InitContainer, Labels,
     NodeAffinity, Operator, Pod, PreemptionPolicy, SpreadConstraint, TaintEffect, Toleration,
-    TolerationOperator, UnsatisfiableAction, Weighted,
+    TolerationOperator, UnsatisfiableAction, Weighted, sum_of_containers,
 };
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::fault::{Fault, each};
 use super::quantity;
-use super::request::aggregate_containers;
 use super::selector::{label_selector, merge_label_keys, node_term};
 use crate::error::quoted;
 
@@ -209,7 +208,7 @@ fn read_pod_level(
     init_containers: &[InitContainer],
 ) -> Result<Amounts, Fault> {
     let (stated_there, mut limits) = requests(resources)?;
-    let sum = aggregate_containers(containers, init_containers);
+    let sum = sum_of_containers(containers, init_containers, |one| one.requests.clone());
     limits.cpu = limits.cpu.filter(|_| sum.cpu.is_none());
     limits.memory = limits.memory.filter(|_| sum.memory.is_none());
     limits.scalar.retain(|name, _| !sum.scalar.contains_key(name));

@@ -7,26 +7,37 @@
 //!
 //! Source: `component-helpers/resource.PodRequests`, v1.36.
 
-use cell::kube::{Amounts, Container, InitContainer, Pod};
+use super::{Amounts, Container, InitContainer, Pod};
 
-/// The aggregate.
-pub(super) fn aggregate(pod: &Pod) -> Amounts {
-    let mut sum = aggregate_containers(&pod.containers, &pod.init_containers);
-    let level = &pod.pod_level;
-    sum.cpu = level.cpu.or(sum.cpu);
-    sum.memory = level.memory.or(sum.memory);
-    sum.scalar.extend(level.scalar.iter().map(|(name, amount)| (name.clone(), *amount)));
-    combine(&sum, &pod.overhead, i64::saturating_add)
+impl Pod {
+    /// What it asks for in all.
+    #[must_use]
+    pub fn requests(&self) -> Amounts {
+        self.requests_where(|container| container.requests.clone())
+    }
+
+    /// What it asks for in all, if its containers request what `of` says of them.
+    pub fn requests_where(&self, of: impl Fn(&Container) -> Amounts) -> Amounts {
+        let mut sum = sum_of_containers(&self.containers, &self.init_containers, of);
+        let level = &self.pod_level;
+        sum.cpu = level.cpu.or(sum.cpu);
+        sum.memory = level.memory.or(sum.memory);
+        sum.ephemeral = level.ephemeral.or(sum.ephemeral);
+        sum.scalar.extend(level.scalar.iter().map(|(name, amount)| (name.clone(), *amount)));
+        combine(&sum, &self.overhead, i64::saturating_add)
+    }
 }
 
-/// The aggregate of the containers alone.
-pub(super) fn aggregate_containers(
+/// What containers and init containers ask for in all, without what is stated for their pod as a whole, if
+/// they request what `of` says of them.
+pub fn sum_of_containers(
     containers: &[Container],
     init_containers: &[InitContainer],
+    of: impl Fn(&Container) -> Amounts,
 ) -> Amounts {
     let (mut sidecars, mut most) = (Amounts::default(), Amounts::default());
     for init in init_containers {
-        let together = combine(&sidecars, &init.container.requests, i64::saturating_add);
+        let together = combine(&sidecars, &of(&init.container), i64::saturating_add);
         most = combine(&most, &together, i64::max);
         if init.restart_always {
             sidecars = together;
@@ -34,7 +45,7 @@ pub(super) fn aggregate_containers(
     }
     let sum = containers
         .iter()
-        .fold(sidecars, |sum, container| combine(&sum, &container.requests, i64::saturating_add));
+        .fold(sidecars, |sum, container| combine(&sum, &of(container), i64::saturating_add));
     combine(&sum, &most, i64::max)
 }
 
@@ -79,7 +90,7 @@ mod tests {
                 init_containers: inits.iter().map(|&(milli, always)| init(milli, always)).collect(),
                 ..Pod::default()
             };
-            assert_eq!(aggregate(&pod).cpu, expected, "{containers:?} {inits:?}");
+            assert_eq!(pod.requests().cpu, expected, "{containers:?} {inits:?}");
         };
         check(&[], &[], None);
         check(&[100, 200], &[], Some(300));
@@ -98,7 +109,7 @@ mod tests {
             overhead: cpu(50),
             ..Pod::default()
         };
-        let sum = aggregate(&pod);
+        let sum = pod.requests();
         assert_eq!((sum.cpu, sum.memory), (Some(550), Some(7)));
     }
 }
