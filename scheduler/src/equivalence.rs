@@ -106,7 +106,6 @@ impl Class {
                 disk: exact(demand.charge.disk),
                 gpu,
                 gpu_request: demand.gpu,
-                defaults: [exact(demand.defaults.cpu), exact(demand.defaults.ram)],
             },
             job: task.job,
             is_own: job_state::is_kept_for(job),

@@ -12,12 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cell::{
     Capacity, Cell, GPU_DEVICE, GPU_DEVICE_COUNT_MAX, GpuRequest, Host, JobId, JobKind, MachineId,
-    Resources, TaskId, TaskState,
+    Resources, TaskId, TaskState, Unstated,
 };
 
 use crate::accounting::Accounting;
 use crate::job_state::Domains;
-use crate::k8s::requests::{DEFAULT_MEMORY_BYTES, DEFAULT_MILLI_CPU};
 
 /// A machine as a row of a snapshot: cell compaction also packs onto copies of a cell's machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -224,8 +223,6 @@ pub(crate) struct HostInfo {
     /// Charged by production tasks, and by the others, in the account that all share.
     pub charged_prod: Amounts,
     pub charged_other: Amounts,
-    /// What Kubernetes' scores add for tasks that state no CPU or RAM.
-    pub defaults: Amounts,
     pub gpus: Gpus,
     /// Index of its capacity among the distinct capacities.
     pub shape: u32,
@@ -242,8 +239,8 @@ pub(crate) struct Demand {
     pub prod_limit: Option<Amounts>,
     pub gpu: GpuRequest,
     pub is_prod: bool,
-    /// What Kubernetes' scores add where CPU or RAM is not stated.
-    pub defaults: Amounts,
+    /// What it does not state, which Kubernetes' scores tell from 0.
+    pub unstated: Unstated,
 }
 
 /// Hosts, what is free on them, and what runs where.
@@ -367,7 +364,6 @@ impl<'c> Snapshot<'c> {
             prod_free: capacity,
             charged_prod: Amounts::default(),
             charged_other: Amounts::default(),
-            defaults: Amounts::default(),
             gpus: Gpus::new(gpu_count),
             shape,
             tasks: Vec::new(),
@@ -498,7 +494,7 @@ impl<'c> Snapshot<'c> {
             prod_limit,
             gpu: limit.gpu,
             is_prod,
-            defaults: kube_defaults(limit),
+            unstated: limit.unstated,
         }
     }
 
@@ -550,7 +546,6 @@ impl<'c> Snapshot<'c> {
         }
         let charged = if demand.is_prod { &mut host.charged_prod } else { &mut host.charged_other };
         charged.add(demand.charge);
-        host.defaults.add(demand.defaults);
         host.tasks.push(task);
         let (slot, machine_row) = (host.slot, host.machine_row);
         self.placements[dense] = Some(Placement { row, gpu_devices });
@@ -602,7 +597,6 @@ impl<'c> Snapshot<'c> {
         }
         let charged = if demand.is_prod { &mut host.charged_prod } else { &mut host.charged_other };
         charged.subtract(demand.charge);
-        host.defaults.subtract(demand.defaults);
         host.tasks.retain(|&other| other != task);
         removed.push(task);
         removed
@@ -645,15 +639,6 @@ impl<'c> Snapshot<'c> {
             }
         }
         None
-    }
-}
-
-/// What Kubernetes' scores add to what a task asks for, where it does not state it.
-fn kube_defaults(limit: Resources) -> Amounts {
-    Amounts {
-        cpu: if limit.unstated.cpu { DEFAULT_MILLI_CPU } else { 0 },
-        ram: if limit.unstated.ram { DEFAULT_MEMORY_BYTES } else { 0 },
-        disk: 0,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Kubernetes' placement, decision by decision, a file a plugin, by the rules and roundings of
 //! kube-scheduler v1.36 (and, where they differ, of v1.20).
 //!
-//! - What there is: [`cluster`] (nodes, pods, sums), [`requests`] (what a pod asks for).
+//! - What there is: [`cluster`] (nodes, pods, sums), [`requests`] (what the scores assume that it asks for).
 //! - The plugins as written: [`node_unschedulable`], [`node_name`], [`taint_toleration`],
 //!   [`node_affinity`], [`node_ports`], [`fit`], [`topology_spread`], [`inter_pod_affinity`],
 //!   [`balanced_allocation`], [`image_locality`], [`default_preemption`]; [`profile`] says which of them run

@@ -397,11 +397,10 @@ fn without_requests(pod: Pod) -> Pod {
 
 fn container(demand: &Demand, scalar: BTreeMap<String, i64>) -> Container {
     let charge = &demand.charge;
-    // What the scores would add says what is not stated.
-    let stated = |amount: i64, default: i64| (default == 0).then_some(amount);
+    let stated = |amount: i64, unstated: bool| (!unstated).then_some(amount);
     let mut requests = Amounts {
-        cpu: stated(charge.cpu, demand.defaults.cpu),
-        memory: stated(charge.ram, demand.defaults.ram),
+        cpu: stated(charge.cpu, demand.unstated.cpu),
+        memory: stated(charge.ram, demand.unstated.ram),
         ephemeral: (charge.disk > 0).then_some(charge.disk),
         scalar,
     };

@@ -6,9 +6,9 @@
 use cell::kube::{Amounts, Pod};
 
 /// CPU assumed where none is stated, in milli-cores.
-pub const DEFAULT_MILLI_CPU: i64 = 100;
+const DEFAULT_MILLI_CPU: i64 = 100;
 /// Memory assumed where none is stated, in bytes.
-pub const DEFAULT_MEMORY_BYTES: i64 = 200 * 1024 * 1024;
+const DEFAULT_MEMORY_BYTES: i64 = 200 * 1024 * 1024;
 
 /// Requests with the scores' defaults for CPU and memory: `[cpu, memory]`.
 #[must_use]

@@ -30,8 +30,6 @@ pub struct Ask {
     pub gpu: f64,
     /// The same as it was asked for: how many devices, and how much of each.
     pub gpu_request: GpuRequest,
-    /// What Kubernetes' scores add to CPU and RAM where the task does not state them.
-    pub defaults: [f64; 2],
 }
 
 /// What scores read of a host.
@@ -43,8 +41,6 @@ pub struct HostView {
     pub capacity: [f64; 4],
     /// Index of its capacity (CPU, RAM) among the distinct ones.
     pub shape: u32,
-    /// What Kubernetes' scores add to the CPU and RAM in use, for tasks that do not state them.
-    pub defaults: [f64; 2],
     /// The machine, or the one that an alloc is on.
     pub machine: MachineId,
     /// What is free of each GPU device in milli-GPU; 0 beyond the devices that there are.
@@ -59,7 +55,6 @@ impl Default for HostView {
             free: [0.0; 4],
             capacity: [0.0; 4],
             shape: 0,
-            defaults: [0.0; 2],
             machine: MachineId(0),
             device_free: [0; GPU_DEVICE_COUNT_MAX],
             gpu_tasks: GpuTally::default(),
@@ -85,7 +80,6 @@ impl HostView {
                 f64::from(host.gpus.count * 1000),
             ],
             shape: host.shape,
-            defaults: [exact(host.defaults.cpu), exact(host.defaults.ram)],
             machine: host.slot.machine,
             device_free: host.gpus.free,
             gpu_tasks: host.gpus.tally,
