@@ -52,7 +52,8 @@ endif
 # The suite goes last, so that its closing lines close the output. Without nextest `--tests` leaves out
 # the doc tests, which have run by then.
 .PHONY: test
-test: setup ## run the whole test suite
+test: ## run the whole test suite
+	@scripts/setup.sh optimizer
 	cargo test --quiet --doc --workspace --locked
 	@if cargo nextest --version >/dev/null 2>&1; then \
 	  echo cargo nextest run --workspace --locked; \

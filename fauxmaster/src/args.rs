@@ -5,10 +5,12 @@ use std::str::FromStr;
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use scheduler::{Accounting, Examine, Policy, QueueOrder, Speed, UsageRatio};
-use traces::{ReadOptions, Trace};
+use traces::{FindingKind, ReadOptions, Trace};
 
+use crate::cli::complain;
+use crate::compact::{CompactOptions, PENDING_ALLOWANCE};
 use crate::kube::config::policy_by_name;
-use crate::pack::QueueChoice;
+use crate::pack::{PackOptions, QueueChoice, Start};
 
 /// Which trace is read, and how.
 #[derive(Args, Clone, Debug)]
@@ -38,6 +40,25 @@ impl TraceArgs {
             Some(folder) => traces::load(&format!("manifests:{folder}"), options)?,
             None => traces::load(&self.trace, options)?,
         })
+    }
+
+    /// Reads the trace; and says on stderr, as `program`, what of it was skipped (with `--lenient`), and
+    /// what of a Kubernetes cluster is not read or not seen.
+    ///
+    /// # Errors
+    /// If it cannot be read; the message names file, line and field.
+    pub fn load_aloud(&self, program: &str) -> anyhow::Result<Trace> {
+        let trace = self.load()?;
+        for finding in &trace.doctor.findings {
+            if trace.cell.kube.is_some()
+                || matches!(finding.kind, FindingKind::SkippedRow | FindingKind::BrokenOffFile)
+            {
+                let (count, note) = (finding.count, finding.note);
+                let said = anyhow::anyhow!("{count} {note}, the first {}", finding.example.detail);
+                complain(program, &said);
+            }
+        }
+        Ok(trace)
     }
 }
 
@@ -135,6 +156,107 @@ impl PolicyArgs {
     #[must_use]
     pub fn speed(&self) -> Speed {
         Speed { equivalence: !self.no_equivalence, cache: !self.no_cache, index: !self.no_index }
+    }
+}
+
+/// What a packing starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StartName {
+    /// Empty machines.
+    Empty,
+    /// The recorded state: running tasks stay, waiting ones are placed, preempting if need be.
+    Recorded,
+}
+
+/// What to pack, how, and onto what.
+#[derive(Args, Clone, Debug)]
+pub struct PackShape {
+    /// The trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+    /// How tasks are placed.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    /// Use so many machines, drawn at random.
+    #[arg(long, value_name = "N")]
+    pub machines: Option<usize>,
+    /// Draw from so many copies of the cell's machines; the workload stays one.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = up_to::<64>)]
+    pub clone: usize,
+    /// What to start from.
+    #[arg(long, value_enum, default_value_t = StartName::Empty)]
+    pub start: StartName,
+}
+
+impl PackShape {
+    /// The options that this asks for.
+    ///
+    /// # Errors
+    /// If the policy is wrong.
+    pub fn options(&self) -> anyhow::Result<PackOptions> {
+        Ok(PackOptions {
+            policy: self.policy.policy()?,
+            accounting: self.policy.accounting(),
+            queue: self.policy.queue(),
+            seed: self.policy.seed,
+            machines: self.machines,
+            clones: self.clone,
+            start: match self.start {
+                StartName::Empty => Start::Empty,
+                StartName::Recorded => Start::Recorded,
+            },
+            speed: self.policy.speed(),
+        })
+    }
+}
+
+/// What to compact, and how.
+#[derive(Args, Clone, Debug)]
+pub struct CompactShape {
+    /// The trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+    /// How tasks are placed.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    /// Number of trials, each with its own random order of machines.
+    #[arg(long, default_value_t = 11, value_parser = up_to::<1100>)]
+    pub trials: usize,
+    /// The share of tasks that may stay pending; 0 for none.
+    #[arg(long, value_name = "SHARE", default_value_t = PENDING_ALLOWANCE)]
+    pub pending_allowance: f64,
+    /// Draw from so many copies of the cell's machines; without it from as many as are needed.
+    #[arg(long, value_name = "N", value_parser = up_to::<64>)]
+    pub clone: Option<usize>,
+}
+
+impl CompactShape {
+    /// The options that this asks for.
+    ///
+    /// # Errors
+    /// If the policy is wrong.
+    pub fn options(&self) -> anyhow::Result<CompactOptions> {
+        Ok(CompactOptions {
+            policy: self.policy.policy()?,
+            accounting: self.policy.accounting(),
+            queue: self.policy.queue(),
+            seed: self.policy.seed,
+            trials: self.trials,
+            clones: self.clone,
+            pending_allowance: self.pending_allowance,
+            speed: self.policy.speed(),
+        })
+    }
+}
+
+/// A count in 1..=MAX.
+///
+/// # Errors
+/// If it is none.
+pub fn up_to<const MAX: usize>(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if (1..=MAX).contains(&count) => Ok(count),
+        _ => Err(format!("not a whole number in 1..={MAX}")),
     }
 }
 

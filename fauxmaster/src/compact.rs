@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use cell::{Attributes, Capacity, Cell, JobKind, Strength, TaskId};
 use rayon::prelude::*;
-use scheduler::{Accounting, PassOptions, PendingLimit, Policy, Slot, Snapshot, Speed, pass};
+use scheduler::{Accounting, PassOptions, PendingLimit, Plan, Policy, Slot, Snapshot, Speed, pass};
 use traces::Trace;
 
 use crate::bound::Volume;
@@ -112,8 +112,9 @@ struct Trial {
     packings: usize,
 }
 
-/// What all trials share.
-struct Problem<'a> {
+/// A cell to compact: what all trials share.
+#[derive(Clone, Debug)]
+pub struct Compaction<'a> {
     cell: Cow<'a, Cell>,
     tasks: Vec<TaskId>,
     options: &'a CompactOptions,
@@ -123,6 +124,7 @@ struct Problem<'a> {
     picky: Option<Vec<bool>>,
     /// Tasks that no machine of the cell could run were it empty.
     hopeless: usize,
+    jobs_softened: usize,
 }
 
 /// Compacts the trace's cell. `progress` is called after each trial with the number of trials that are
@@ -136,15 +138,7 @@ pub fn compact(
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<CompactReport, CompactError> {
     let began = Instant::now();
-    let tasks = workload::from_scratch(trace);
-    if tasks.is_empty() || options.trials == 0 {
-        return Err(CompactError::Nothing);
-    }
-    if !(0.0..1.0).contains(&options.pending_allowance) {
-        return Err(CompactError::Allowance(options.pending_allowance));
-    }
-    let (cell, jobs_softened) = soften_large_jobs(&trace.cell, &tasks);
-    let problem = Problem::new(cell, tasks, options);
+    let problem = Compaction::new(trace, options)?;
     let (clones, trials) = match options.clones {
         Some(clones) => (clones, problem.trials(clones, progress)?),
         None => problem.trials_on_enough(progress)?,
@@ -169,7 +163,7 @@ pub fn compact(
         task_count: problem.task_count(),
         pending_allowed: problem.allowed,
         pending_only_picky: problem.picky.is_some(),
-        jobs_softened,
+        jobs_softened: problem.jobs_softened,
         packings: trials.iter().map(|trial| trial.packings).sum(),
         seconds: began.elapsed().as_secs_f64(),
     })
@@ -185,8 +179,20 @@ pub fn nearest_rank(sorted: &[usize], percent: usize) -> usize {
     sorted[rank - 1]
 }
 
-impl<'a> Problem<'a> {
-    fn new(cell: Cow<'a, Cell>, tasks: Vec<TaskId>, options: &'a CompactOptions) -> Self {
+impl<'a> Compaction<'a> {
+    /// Of the trace's tasks that run, without those tied to a machine.
+    ///
+    /// # Errors
+    /// If there is nothing to compact, or the options make no sense.
+    pub fn new(trace: &'a Trace, options: &'a CompactOptions) -> Result<Self, CompactError> {
+        let tasks = workload::from_scratch(trace);
+        if tasks.is_empty() || options.trials == 0 {
+            return Err(CompactError::Nothing);
+        }
+        if !(0.0..1.0).contains(&options.pending_allowance) {
+            return Err(CompactError::Allowance(options.pending_allowance));
+        }
+        let (cell, jobs_softened) = soften_large_jobs(&trace.cell, &tasks);
         let task_count = count_tasks(&cell, &tasks);
         #[expect(
             clippy::cast_precision_loss,
@@ -211,10 +217,64 @@ impl<'a> Problem<'a> {
             let wanted: BTreeMap<TaskId, bool> = tasks.iter().copied().zip(picky_tasks).collect();
             cell.tasks().map(|(id, _, _)| wanted.get(&id).copied().unwrap_or(false)).collect()
         });
-        Self { cell, tasks, options, volume, allowed, picky, hopeless }
+        Ok(Self { cell, tasks, options, volume, allowed, picky, hopeless, jobs_softened })
     }
 
-    fn task_count(&self) -> usize {
+    /// The cell, with the hard constraints of jobs larger than half of it made soft.
+    #[must_use]
+    pub fn cell(&self) -> &Cell {
+        &self.cell
+    }
+
+    /// The tasks and allocs to pack, in the order of their submission.
+    #[must_use]
+    pub fn tasks(&self) -> &[TaskId] {
+        &self.tasks
+    }
+
+    /// How many tasks may stay pending.
+    #[must_use]
+    pub fn pending_allowed(&self) -> usize {
+        self.allowed
+    }
+
+    /// Which tasks may stay pending, one flag for each task of the cell in the order of
+    /// [`Cell::tasks`]; `None`: any.
+    #[must_use]
+    pub fn picky(&self) -> Option<&[bool]> {
+        self.picky.as_deref()
+    }
+
+    /// The order in which a trial takes machines, from so many copies of the cell's.
+    #[must_use]
+    pub fn order(&self, clones: usize, trial: u64) -> Vec<Slot> {
+        machine_order(&self.cell, clones, self.options.seed, trial)
+    }
+
+    /// The packing of a trial onto these machines, given up as soon as more are pending than may be.
+    #[must_use]
+    pub fn plan(&self, machines: &[Slot], trial: u64) -> Plan<'_> {
+        let options = self.options;
+        let snapshot = Snapshot::empty(&self.cell, machines, options.accounting);
+        pass(
+            &snapshot,
+            &self.tasks,
+            &PassOptions {
+                policy: options.policy.clone(),
+                queue: options.queue.for_policy(&options.policy),
+                seed: pass_seed(options.seed, trial),
+                speed: options.speed,
+                pending_limit: Some(PendingLimit {
+                    max: self.allowed,
+                    picky: self.picky.as_deref(),
+                }),
+            },
+        )
+    }
+
+    /// How many tasks there are, allocs not counted.
+    #[must_use]
+    pub fn task_count(&self) -> usize {
         count_tasks(&self.cell, &self.tasks)
     }
 
@@ -245,7 +305,7 @@ impl<'a> Problem<'a> {
         let done = std::sync::atomic::AtomicUsize::new(0);
         // The volume is cheap to look at; so is the first trial's largest packing, which saves running all
         // trials on too few machines.
-        let order = machine_order(&self.cell, clones, self.options.seed, 0);
+        let order = self.order(clones, 0);
         self.volume
             .machines_needed(&self.cell, &order)
             .ok_or(self.does_not_fit(clones, self.tasks.len()))?;
@@ -262,7 +322,7 @@ impl<'a> Problem<'a> {
     }
 
     fn trial(&self, clones: usize, number: u64) -> Result<Trial, CompactError> {
-        let order = machine_order(&self.cell, clones, self.options.seed, number);
+        let order = self.order(clones, number);
         let lower_bound = self
             .volume
             .machines_needed(&self.cell, &order)
@@ -298,22 +358,7 @@ impl<'a> Problem<'a> {
     /// Whether the workload fits on these machines; if not, how many tasks were pending when that was
     /// clear.
     fn fits(&self, machines: &[Slot], trial: u64) -> Result<(), usize> {
-        let options = self.options;
-        let snapshot = Snapshot::empty(&self.cell, machines, options.accounting);
-        let plan = pass(
-            &snapshot,
-            &self.tasks,
-            &PassOptions {
-                policy: options.policy.clone(),
-                queue: options.queue.for_policy(&options.policy),
-                seed: pass_seed(options.seed, trial),
-                speed: options.speed,
-                pending_limit: Some(PendingLimit {
-                    max: self.allowed,
-                    picky: self.picky.as_deref(),
-                }),
-            },
-        );
+        let plan = self.plan(machines, trial);
         if plan.is_complete { Ok(()) } else { Err(plan.pending.len()) }
     }
 

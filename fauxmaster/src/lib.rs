@@ -8,6 +8,7 @@
 //! Source: Borg (EuroSys '15) §3.1 ("Fauxmaster"), §5.1 (cell compaction).
 
 pub mod args;
+pub mod cli;
 pub mod kube;
 pub mod report;
 pub mod table;
@@ -18,7 +19,9 @@ mod compact;
 mod inflate;
 mod pack;
 
-pub use compact::{CompactError, CompactOptions, PENDING_ALLOWANCE, compact, nearest_rank};
+pub use compact::{
+    CompactError, CompactOptions, Compaction, PENDING_ALLOWANCE, compact, nearest_rank,
+};
 pub use inflate::{InflateError, InflateOptions, InflationPoint, inflate};
 pub use pack::{
     PackError, PackOptions, Packing, QueueChoice, Start, assignment_hash, outcome_by_job, pack,

@@ -9,7 +9,9 @@ use crate::kube::check::{CheckReport, PluginResult};
 use crate::kube::decisions::{Agreement, DecisionsReport, Difference};
 use crate::report::{CompactReport, PackReport};
 
-fn table(header: &[&str]) -> Table {
+/// A table whose columns, but for the first, hold numbers.
+#[must_use]
+pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_header(header.iter().copied());
     for column in table.column_iter_mut().skip(1) {
@@ -18,7 +20,9 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn percent(share: f64) -> String {
+/// A share as a percentage: `1.27 %`.
+#[must_use]
+pub fn percent(share: f64) -> String {
     format!("{:.2} %", share * 100.0)
 }
 

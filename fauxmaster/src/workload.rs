@@ -69,17 +69,20 @@ pub fn waiting(recorded: &Snapshot<'_>) -> Vec<TaskId> {
 /// What a stream of random numbers is for. Each purpose has its own stream, so that a draw more in one
 /// shifts no other.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     /// The order in which machines are taken.
     MachineOrder = 1,
     /// Seeds of passes.
     PassSeed = 2,
     /// Tasks that arrive.
     Arrivals = 3,
+    /// The optimiser's search.
+    Search = 4,
 }
 
 /// The generator for a purpose, of trial `trial` of `seed`.
-pub(crate) fn generator(seed: u64, purpose: Purpose, trial: u64) -> ChaCha8Rng {
+#[must_use]
+pub fn generator(seed: u64, purpose: Purpose, trial: u64) -> ChaCha8Rng {
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
     generator.set_stream(trial << 8 | purpose as u64);
     generator

@@ -455,6 +455,12 @@ impl<'c> Snapshot<'c> {
         ]
     }
 
+    /// The row of an alloc, onto which what runs in it is placed; `None` while it has no place.
+    #[must_use]
+    pub fn row_of_alloc(&self, alloc: TaskId) -> Option<usize> {
+        self.alloc_row_of.get(&alloc).copied()
+    }
+
     /// Where a task is; `None` while it has no place.
     #[must_use]
     pub fn placement(&self, task: TaskId) -> Option<Placement> {

@@ -1,0 +1,249 @@
+//! Bounds for a compaction's trials, and compaction by greedy and search.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use fauxmaster::workload::{Purpose, generator};
+use fauxmaster::{CompactOptions, Compaction, compact, nearest_rank};
+use rayon::prelude::*;
+use traces::Trace;
+
+use crate::bound::Effort;
+use crate::budget::Budget;
+use crate::certificate::verify;
+use crate::model::Model;
+use crate::proof::{CertificateFile, Proof, Proofs, model_of};
+use crate::report::{BoundReport, ImprovedReport, MachinesLowerBound, MethodReport};
+use crate::shrink::{Problem, shrink};
+
+/// The most copies of a cell that a bound is asked for, as in compaction.
+const CLONES_MAX: usize = 64;
+
+/// Proves how many machines each trial of a compaction needs at least, and saves the certificates.
+///
+/// # Errors
+/// If the options make no sense, no number of copies of the cell is enough, or the file cannot be written.
+pub fn bound(
+    trace: &Trace,
+    options: &CompactOptions,
+    effort: Effort,
+    certificate: &Path,
+) -> anyhow::Result<BoundReport> {
+    let began = Instant::now();
+    let compaction = Compaction::new(trace, options)?;
+    let (model, _) = model_of(&compaction, options.accounting);
+    check_fits(&model)?;
+    let proofs = Proofs::search(&model, effort);
+    proofs.save(certificate)?;
+    report(&compaction, options, &model, proofs, certificate, began)
+}
+
+/// Checks saved certificates against a trace, and says what they prove.
+///
+/// # Errors
+/// If a certificate is wrong or of another workload; or as in [`bound`].
+pub fn check(
+    trace: &Trace,
+    options: &CompactOptions,
+    certificate: &Path,
+) -> anyhow::Result<BoundReport> {
+    let began = Instant::now();
+    let file = CertificateFile::read(certificate)?;
+    let compaction = Compaction::new(trace, options)?;
+    let (model, _) = model_of(&compaction, options.accounting);
+    let mut proofs = Proofs { all: Vec::new(), failures: Vec::new() };
+    for certificate_found in file.certificates {
+        let began = Instant::now();
+        let verified = verify(&model, &certificate_found)
+            .with_context(|| format!("{}: {}", certificate.display(), certificate_found.method))?;
+        let seconds = began.elapsed().as_secs_f64();
+        proofs.all.push(Proof { certificate: certificate_found, verified, seconds });
+    }
+    report(&compaction, options, &model, proofs, certificate, began)
+}
+
+/// No number of machines is enough for a task that fits on none.
+fn check_fits(model: &Model) -> anyhow::Result<()> {
+    let fits_nowhere =
+        |&task: &usize| (0..model.machines.len()).all(|machine| !model.fits(task, machine));
+    let hopeless: u64 =
+        (0..model.tasks.len()).filter(fits_nowhere).map(|task| model.tasks[task].count).sum();
+    ensure!(
+        hopeless <= model.pending_allowed,
+        "{hopeless} tasks fit on no machine of the cell, and {} may stay pending",
+        model.pending_allowed
+    );
+    Ok(())
+}
+
+fn report(
+    compaction: &Compaction<'_>,
+    options: &CompactOptions,
+    model: &Model,
+    proofs: Proofs,
+    certificate: &Path,
+    began: Instant,
+) -> anyhow::Result<BoundReport> {
+    let clones = options.clones.map_or(1..=CLONES_MAX, |clones| clones..=clones);
+    let mut on = None;
+    for clones in clones {
+        let orders: Vec<_> =
+            (0..options.trials as u64).map(|trial| compaction.order(clones, trial)).collect();
+        let by_trial = |proof: &Proof| -> Option<Vec<usize>> {
+            let needed = |order: &Vec<scheduler::Slot>| {
+                proof.verified.machines_needed(order.iter().map(|&slot| model.machine_shape(slot)))
+            };
+            orders.iter().map(needed).collect()
+        };
+        let all: Option<Vec<Vec<usize>>> = proofs.all.iter().map(by_trial).collect();
+        if let Some(all) = all {
+            on = Some((clones, all));
+            break;
+        }
+    }
+    let (clones, all) =
+        on.context("the workload does not fit on these copies of the cell's machines")?;
+    let best_by_trial: Vec<usize> = (0..options.trials)
+        .map(|trial| all.iter().map(|by_trial| by_trial[trial]).max().unwrap_or(0))
+        .collect();
+    let methods: Vec<MethodReport> = proofs
+        .all
+        .iter()
+        .zip(all)
+        .map(|(proof, by_trial)| MethodReport {
+            method: proof.certificate.method.clone(),
+            machines_lower_bound: MachinesLowerBound::of(by_trial),
+            seconds: proof.seconds,
+        })
+        .collect();
+    let bound = MachinesLowerBound::of(best_by_trial);
+    #[expect(clippy::cast_precision_loss, reason = "counts of machines")]
+    let cell_fraction_lower_bound = bound.median as f64 / compaction.cell().machines.len() as f64;
+    Ok(BoundReport {
+        accounting: options.accounting.name(),
+        seed: options.seed,
+        clones,
+        task_count: compaction.task_count(),
+        pending_allowed: compaction.pending_allowed(),
+        method: best_method(&methods),
+        machines_lower_bound: bound,
+        cell_fraction_lower_bound,
+        methods,
+        seconds: began.elapsed().as_secs_f64(),
+        certificate: certificate.display().to_string(),
+        failures: proofs.failures,
+    })
+}
+
+/// The method with the largest sum over the trials, the simplest of equals.
+fn best_method(methods: &[MethodReport]) -> String {
+    let sum = |method: &MethodReport| method.machines_lower_bound.by_trial.iter().sum::<usize>();
+    let most = methods.iter().map(sum).max().unwrap_or(0);
+    let best = methods.iter().find(|method| sum(method) == most);
+    best.map_or_else(|| "none".to_owned(), |method| method.method.clone())
+}
+
+impl MachinesLowerBound {
+    fn of(by_trial: Vec<usize>) -> Self {
+        let mut sorted = by_trial.clone();
+        sorted.sort_unstable();
+        Self { by_trial, median: nearest_rank(&sorted, 50) }
+    }
+}
+
+/// One trial, improved.
+struct Trial {
+    machines: usize,
+    steps: u64,
+    seconds: f64,
+}
+
+/// Compacts the trace's cell by greedy, then improves each trial within the budget; saves the certificates
+/// of the bounds. `progress` is called after each trial with the number of trials that are done.
+///
+/// # Errors
+/// As in [`fauxmaster::compact`]; or if the certificates cannot be written.
+pub fn improve(
+    trace: &Trace,
+    options: &CompactOptions,
+    effort: Effort,
+    budget: Budget,
+    certificate: &Path,
+    progress: &(dyn Fn(usize) + Sync),
+) -> anyhow::Result<ImprovedReport> {
+    let began = Instant::now();
+    let greedy = compact(trace, options, &|_| {})?;
+    let options = CompactOptions { clones: Some(greedy.clones), ..options.clone() };
+    let compaction = Compaction::new(trace, &options)?;
+    let (model, may_wait) = model_of(&compaction, options.accounting);
+    let proofs = Proofs::search(&model, effort);
+    proofs.save(certificate)?;
+    let proven =
+        report(&compaction, &options, &model, proofs.clone(), certificate, Instant::now())?;
+    let prices = proofs.prices().context("no bound, and so no prices")?;
+    let problem = Problem::new(
+        compaction.cell(),
+        compaction.tasks(),
+        options.accounting,
+        &model,
+        prices,
+        &may_wait,
+    );
+    let done = std::sync::atomic::AtomicUsize::new(0);
+    let trials: Vec<Trial> = (0..options.trials)
+        .into_par_iter()
+        .map(|number| {
+            let trial = number as u64;
+            let mut order = compaction.order(greedy.clones, trial);
+            order.truncate(greedy.machines_by_trial[number]);
+            let plan = compaction.plan(&order, trial);
+            let mut random = generator(options.seed, Purpose::Search, trial);
+            let mut meter = budget.start();
+            let bound = proven.machines_lower_bound.by_trial[number];
+            let machines = shrink(&problem, &plan.end, &order, bound, &mut meter, &mut random)
+                .end
+                .machine_count();
+            progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
+            Trial { machines, steps: meter.steps(), seconds: meter.elapsed().as_secs_f64() }
+        })
+        .collect();
+    let machines_by_trial: Vec<usize> = trials.iter().map(|trial| trial.machines).collect();
+    let mut sorted = machines_by_trial.clone();
+    sorted.sort_unstable();
+    let lower_bound_by_trial = proven.machines_lower_bound.by_trial;
+    let gap_by_trial: Vec<f64> = machines_by_trial
+        .iter()
+        .zip(&lower_bound_by_trial)
+        .map(|(&n, &bound)| gap(n, bound))
+        .collect();
+    let mut gaps = gap_by_trial.clone();
+    gaps.sort_by(f64::total_cmp);
+    Ok(ImprovedReport {
+        greedy_by_trial: greedy.machines_by_trial.clone(),
+        compact: fauxmaster::report::CompactReport {
+            machines_p90: nearest_rank(&sorted, 90),
+            machines_median: nearest_rank(&sorted, 50),
+            machines_min: sorted[0],
+            machines_max: sorted[sorted.len() - 1],
+            machines_by_trial,
+            lower_bound: lower_bound_by_trial.iter().copied().min().unwrap_or(0),
+            lower_bound_by_trial,
+            seconds: began.elapsed().as_secs_f64(),
+            ..greedy
+        },
+        gap: gaps[(gaps.len() - 1) / 2],
+        gap_by_trial,
+        budget: budget.to_string(),
+        steps_by_trial: trials.iter().map(|trial| trial.steps).collect(),
+        search_seconds_by_trial: trials.iter().map(|trial| trial.seconds).collect(),
+        method: proven.method,
+        certificate: proven.certificate,
+        failures: proven.failures,
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of machines")]
+fn gap(machines: usize, bound: usize) -> f64 {
+    machines as f64 / bound.max(1) as f64 - 1.0
+}

@@ -1,0 +1,17 @@
+//! The optimising scheduler: proven lower bounds, and plans that are better than greedy's and never worse.
+//!
+//! Everything here starts from a plan of [`scheduler`] and improves it within a budget. Bounds come with
+//! certificates in integers, which a verifier checks that shares no code with the search for them.
+
+pub mod bound;
+pub mod budget;
+pub mod certificate;
+pub mod compact;
+pub mod model;
+pub mod proof;
+pub mod report;
+pub mod shrink;
+pub mod table;
+
+mod knapsack;
+mod refill;

@@ -1,0 +1,295 @@
+//! Compaction: from greedy's packing on the first machines of an order to one on fewer.
+//!
+//! The last machine is emptied, and refills go on until everything has a place again; then the next.
+//! Tasks that may stay pending are set aside first, the dearest of them. What no refill may move (allocs
+//! and what is in them, GPUs, limits on spread, daemons) stays where greedy put it, and so do the machines
+//! that it is on.
+
+use std::collections::BTreeMap;
+
+use cell::{Cell, JobKind, TaskId};
+use rand::seq::SliceRandom;
+use rand::{Rng, RngExt};
+use scheduler::{Accounting, Slot, Snapshot};
+
+use crate::budget::Meter;
+use crate::certificate::Certificate;
+use crate::model::{Model, RESOURCE_COUNT, UNLIMITED};
+use crate::refill::{Bin, Board, Item, Reach};
+
+/// Waiting tasks in a refill. Measured on the 2011 cell: more only makes the search longer.
+const REACH: Reach = Reach { waiting: 10, nodes: 300, withheld_one_in: 8 };
+
+/// Machines with room are listed anew after so many refills.
+const LISTED_FOR: u64 = 2000;
+
+/// The roomiest of so many random machines is refilled last, so that room gathers there.
+const SINK_AMONG: usize = 64;
+
+/// A packing on fewer machines.
+#[derive(Clone, Debug)]
+pub struct Shrunk<'c> {
+    /// The packing; its machines are the first of the order.
+    pub end: Snapshot<'c>,
+    /// Steps taken.
+    pub steps: u64,
+}
+
+/// Tries to do with fewer machines than `greedy`, a complete packing of `tasks` on the machines of
+/// `slots` in this order. It stops at `bound` machines, which no packing can do without.
+///
+/// # Panics
+/// If `greedy` is not a packing of the problem's tasks on these machines.
+#[must_use]
+pub fn shrink<'c>(
+    problem: &Problem<'_, 'c>,
+    greedy: &Snapshot<'c>,
+    slots: &[Slot],
+    bound: usize,
+    meter: &mut Meter,
+    random: &mut impl Rng,
+) -> Shrunk<'c> {
+    let mut board = problem.board(greedy, slots);
+    problem.set_aside(&mut board);
+    let mut count = slots.len();
+    let mut best: Option<(usize, Vec<Vec<u32>>)> = None;
+    let mut search = Search { roomy: Vec::new(), listed_at: None };
+    'budget: while count > bound.max(1) && problem.is_free(greedy, count - 1) {
+        count -= 1;
+        board.empty(count);
+        while !board.waiting.is_empty() {
+            if !meter.step() {
+                break 'budget;
+            }
+            let bins = search.bins(&board, count, meter.steps(), random);
+            board.refill(&bins, REACH, random);
+        }
+        best = Some((count, board.bins[..count].iter().map(|bin| bin.items.clone()).collect()));
+    }
+    let end = match best {
+        Some((count, on)) => problem.rebuild(greedy, &slots[..count], &on),
+        None => greedy.clone(),
+    };
+    Shrunk { end, steps: meter.steps() }
+}
+
+/// Which machines are refilled next.
+#[derive(Debug)]
+struct Search {
+    /// Machines with room, as they were when listed.
+    roomy: Vec<usize>,
+    listed_at: Option<u64>,
+}
+
+impl Search {
+    fn bins(
+        &mut self,
+        board: &Board,
+        count: usize,
+        step: u64,
+        random: &mut impl Rng,
+    ) -> Vec<usize> {
+        if self.listed_at.is_none_or(|at| step - at >= LISTED_FOR) {
+            self.listed_at = Some(step);
+            self.roomy = (0..count).filter(|&bin| board.free_worth(bin) > 0.0).collect();
+        }
+        self.roomy.retain(|&bin| bin < count);
+        let mut bins: Vec<usize> = (0..2)
+            .map(|_| match self.roomy.as_slice() {
+                roomy if !roomy.is_empty() && random.random_range(0..2) == 0 => {
+                    roomy[random.random_range(0..roomy.len())]
+                }
+                _ => random.random_range(0..count),
+            })
+            .collect();
+        if !self.roomy.is_empty() && random.random_range(0..2) == 0 {
+            let draws =
+                (0..SINK_AMONG).map(|_| self.roomy[random.random_range(0..self.roomy.len())]);
+            let room = |&a: &usize, &b: &usize| {
+                board.free_worth(a).total_cmp(&board.free_worth(b)).then(a.cmp(&b))
+            };
+            bins.extend(draws.max_by(room));
+        }
+        bins.shuffle(random);
+        bins.sort_by(|&a, &b| board.free_worth(a).total_cmp(&board.free_worth(b)).then(a.cmp(&b)));
+        bins.dedup();
+        bins
+    }
+}
+
+/// What the search for a packing knows of the workload.
+#[derive(Debug)]
+pub struct Problem<'a, 'c> {
+    /// The cell.
+    pub cell: &'c Cell,
+    /// The tasks to pack.
+    pub tasks: &'a [TaskId],
+    /// What they are charged.
+    pub accounting: Accounting,
+    /// The same by shapes.
+    pub model: &'a Model,
+    /// Weighs the resources.
+    pub prices: &'a Certificate,
+    /// Which tasks may stay pending, parallel to `tasks`.
+    pub may_wait: &'a [bool],
+    index: BTreeMap<TaskId, u32>,
+}
+
+impl<'a, 'c> Problem<'a, 'c> {
+    /// Of these tasks; `model` and `prices` must be of them, and `may_wait` parallel to them.
+    #[must_use]
+    pub fn new(
+        cell: &'c Cell,
+        tasks: &'a [TaskId],
+        accounting: Accounting,
+        model: &'a Model,
+        prices: &'a Certificate,
+        may_wait: &'a [bool],
+    ) -> Self {
+        let index = tasks.iter().copied().zip(0..).collect();
+        Self { cell, tasks, accounting, model, prices, may_wait, index }
+    }
+
+    /// Whether a refill may move a task.
+    fn is_movable(&self, task: TaskId) -> bool {
+        let job = self.cell.job(task.job);
+        job.kind == JobKind::Job
+            && job.alloc_set.is_none()
+            && !job.tied_to_machines
+            && self.cell.kube.is_none()
+            && self.cell.task(task).limit.gpu.count == 0
+            && job.spread.iter().all(|spread| spread.max_per_domain.is_none())
+    }
+
+    /// Whether everything on a row may move.
+    fn is_free(&self, snapshot: &Snapshot<'_>, row: usize) -> bool {
+        snapshot.tasks_on(row).iter().all(|&task| self.is_movable(task))
+    }
+
+    fn board(&self, snapshot: &Snapshot<'_>, slots: &[Slot]) -> Board {
+        let mut kinds = BTreeMap::new();
+        let items: Vec<Item> = self
+            .tasks
+            .iter()
+            .zip(&self.model.shape_of_task)
+            .map(|(task, shape)| {
+                let shape = shape.unwrap_or(0);
+                let apart = self.cell.job(task.job).different_machines.then_some(task.job.0);
+                let next = kinds.len();
+                let kind = *kinds.entry((shape, apart)).or_insert(next);
+                let of = &self.model.tasks[shape];
+                // What has no price must not be left behind either.
+                let price = self.prices.tasks[shape].price.max(1);
+                Item { demand: of.demand, price, rules: of.rules, apart, kind }
+            })
+            .collect();
+        let bins = slots
+            .iter()
+            .enumerate()
+            .map(|(row, &slot)| {
+                let shape = self.model.machine_shape(slot);
+                let mut room = self.model.machines[shape].capacity;
+                let mut on = Vec::new();
+                for task in snapshot.tasks_on(row) {
+                    let item = self.index[task];
+                    if self.is_movable(*task) {
+                        on.push(item);
+                    } else {
+                        subtract(&mut room, &items[item as usize].demand);
+                    }
+                }
+                let mut free = room;
+                on.iter().for_each(|&item| subtract(&mut free, &items[item as usize].demand));
+                Bin { room, free, shape, items: on }
+            })
+            .collect();
+        let waits = |task: &TaskId| snapshot.placement(*task).is_none() && self.is_movable(*task);
+        let unit = f64::from(2).powi(-i32::try_from(self.prices.denominator_log2).unwrap_or(0));
+        Board {
+            items,
+            bins,
+            waiting: (0..)
+                .zip(self.tasks)
+                .filter(|(_, task)| waits(task))
+                .map(|(i, _)| i)
+                .collect(),
+            obeys: (0..self.model.rules.len())
+                .map(|rules| self.model.machines.iter().map(|m| m.obeys[rules]).collect())
+                .collect(),
+            multipliers: self
+                .prices
+                .machines
+                .iter()
+                .map(|machine| machine.multipliers.map(|m| float(m) * unit))
+                .collect(),
+        }
+    }
+
+    /// Takes the dearest tasks that may stay pending off the board, as many as may. What waits and may
+    /// not stay pending is left waiting.
+    fn set_aside(&self, board: &mut Board) {
+        let allowed = usize::try_from(self.model.pending_allowed).unwrap_or(usize::MAX);
+        let mut candidates: Vec<u32> = (0..)
+            .zip(self.tasks)
+            .filter(|&(item, &task)| self.may_wait[item as usize] && self.is_movable(task))
+            .map(|(item, _)| item)
+            .collect();
+        candidates.sort_by_key(|&item| (std::cmp::Reverse(board.items[item as usize].price), item));
+        candidates.truncate(allowed);
+        let aside: std::collections::BTreeSet<u32> = candidates.iter().copied().collect();
+        if !aside.is_empty() {
+            board.waiting.retain(|item| !aside.contains(item));
+            for bin in &mut board.bins {
+                bin.items.retain(|item| !aside.contains(item));
+                bin.free = bin.room;
+                for &item in &bin.items {
+                    subtract(&mut bin.free, &board.items[item as usize].demand);
+                }
+            }
+        }
+    }
+
+    /// The packing as a snapshot: what may not move as in `greedy`, the rest as on the board. Every
+    /// placement is checked again.
+    fn rebuild(&self, greedy: &Snapshot<'c>, slots: &[Slot], on: &[Vec<u32>]) -> Snapshot<'c> {
+        let mut end = Snapshot::empty(self.cell, slots, self.accounting);
+        // Allocs first, so that what runs in them finds its host.
+        for kind in [JobKind::AllocSet, JobKind::Job] {
+            for &task in self.tasks {
+                let job = self.cell.job(task.job);
+                if job.kind != kind || self.is_movable(task) {
+                    continue;
+                }
+                let Some(at) = greedy.placement(task) else { continue };
+                let row = match greedy.alloc(at.row) {
+                    Some(alloc) => end.row_of_alloc(alloc).expect("allocs are placed first"),
+                    None => at.row,
+                };
+                end.place_on(task, row, Some(at.gpu_devices));
+            }
+        }
+        for (row, items) in on.iter().enumerate() {
+            let mut apart = std::collections::BTreeSet::new();
+            for &item in items {
+                let task = self.tasks[item as usize];
+                let job = self.cell.job(task.job);
+                assert!(!job.different_machines || apart.insert(task.job), "different machines");
+                end.place(task, row);
+            }
+        }
+        end
+    }
+}
+
+fn subtract(amounts: &mut crate::model::Amounts, demand: &crate::model::Amounts) {
+    for r in 0..RESOURCE_COUNT {
+        if amounts[r] != UNLIMITED {
+            amounts[r] = amounts[r].saturating_sub(demand[r]);
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "weights for a search")]
+fn float(amount: u64) -> f64 {
+    amount as f64
+}

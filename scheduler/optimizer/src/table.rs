@@ -1,0 +1,85 @@
+//! Results as tables for people.
+
+use fauxmaster::table::{grouped, percent, table};
+
+use crate::report::{BoundReport, ImprovedReport};
+
+/// Bounds by method.
+#[must_use]
+pub fn of_bound(report: &BoundReport) -> String {
+    let mut methods = table(&["method", "median", "least", "most", "seconds"]);
+    for method in &report.methods {
+        let by_trial = &method.machines_lower_bound.by_trial;
+        let edge = |edge: Option<&usize>| grouped(edge.copied().unwrap_or(0));
+        methods.add_row([
+            method.method.clone(),
+            grouped(method.machines_lower_bound.median),
+            edge(by_trial.iter().min()),
+            edge(by_trial.iter().max()),
+            format!("{:.2}", method.seconds),
+        ]);
+    }
+    format!(
+        "{tasks} tasks, by {accounting}, need at least {median} machines \
+         (median of {trials} trials, {allowed} may stay pending): {fraction} of the cell\n\
+         {methods}\n\
+         machines drawn from {clones} of the cell, seed {seed}; \
+         every bound was checked from its certificate: {certificate}",
+        tasks = grouped(report.task_count),
+        accounting = report.accounting,
+        median = grouped(report.machines_lower_bound.median),
+        trials = report.machines_lower_bound.by_trial.len(),
+        allowed = grouped(report.pending_allowed),
+        fraction = percent(report.cell_fraction_lower_bound),
+        clones = copies(report.clones),
+        seed = report.seed,
+        certificate = report.certificate,
+    )
+}
+
+/// A compaction that was improved.
+#[must_use]
+pub fn of_improved(report: &ImprovedReport) -> String {
+    let compact = &report.compact;
+    let mut trials =
+        table(&["trial", "greedy", "machines", "lower bound", "gap", "steps", "seconds"]);
+    for trial in 0..compact.trials {
+        trials.add_row([
+            trial.to_string(),
+            grouped(report.greedy_by_trial[trial]),
+            grouped(compact.machines_by_trial[trial]),
+            grouped(compact.lower_bound_by_trial[trial]),
+            percent(report.gap_by_trial[trial]),
+            grouped(usize::try_from(report.steps_by_trial[trial]).unwrap_or(usize::MAX)),
+            format!("{:.1}", report.search_seconds_by_trial[trial]),
+        ]);
+    }
+    format!(
+        "{policy}, by {accounting}, improved within {budget} a trial: {tasks} tasks need {p90} machines \
+         (90th percentile of {count} trials; median {median}, {min} to {max})\n\
+         {trials}\n\
+         gap to the proven bound ({method}): {gap} in the median; {allowed} tasks may stay pending; \
+         machines drawn from {clones} of the cell\n\
+         {seconds:.1} s, seed {seed}; certificates: {certificate}",
+        policy = compact.policy,
+        accounting = compact.accounting,
+        budget = report.budget,
+        tasks = grouped(compact.task_count),
+        p90 = grouped(compact.machines_p90),
+        count = compact.trials,
+        median = grouped(compact.machines_median),
+        min = grouped(compact.machines_min),
+        max = grouped(compact.machines_max),
+        method = report.method,
+        gap = percent(report.gap),
+        allowed = grouped(compact.pending_allowed),
+        clones = copies(compact.clones),
+        seconds = compact.seconds,
+        seed = compact.seed,
+        certificate = report.certificate,
+    )
+}
+
+fn copies(clones: usize) -> String {
+    format!("{clones} {}", if clones == 1 { "copy" } else { "copies" })
+}

@@ -1,0 +1,9 @@
+//! Tests of the optimiser: small cells against brute force, certificates that were tampered with, the
+//! bundled cell, and the program.
+
+#![expect(clippy::unwrap_used, reason = "tests, but for their helpers, may anyway")]
+
+mod certificates;
+mod program;
+mod small;
+mod trials;

@@ -1,0 +1,89 @@
+//! The program: answers, bad input, and what it writes.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn optimizer(folder: &Path, args: &[&str]) -> Output {
+    let program =
+        Command::new(env!("CARGO_BIN_EXE_optimizer")).args(args).current_dir(folder).output();
+    program.unwrap()
+}
+
+fn examples() -> String {
+    format!("cell:{}/../../examples/constraints", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Bad input ends with code 2, one line, and nothing written.
+fn check_refused(args: &[&str], part: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = optimizer(folder.path(), args);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains(part), "{said}");
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
+fn bad_input_is_refused_in_one_line() {
+    check_refused(&["compact", "--budget", "soon"], "is no budget");
+    check_refused(&["compact", "--budget", "10"], "is no budget");
+    check_refused(&["bound", "--pending-allowance", "1.5"], "not in 0..1");
+    check_refused(&["bound", "--trace", "nowhere"], "nowhere");
+    check_refused(&["verify", "--certificate", "missing.json"], "missing.json");
+}
+
+#[test]
+fn a_certificate_of_another_workload_or_one_that_is_none_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c.json");
+    let google = ["--trials", "1", "--certificate", "c.json"];
+    json(&optimizer(folder.path(), &[&["bound", "--json", "--rounds", "0"], &google[..]].concat()));
+    let check = |args: &[&str], part: &str| {
+        let output = optimizer(folder.path(), &[&["verify"], &google[..], args].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(part) && said.lines().count() == 1, "{said}");
+    };
+    assert!(optimizer(folder.path(), &[&["verify"], &google[..]].concat()).status.success());
+    check(&["--trace", &examples()], "not of this workload");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replacen("\"version\":1", "\"version\":2", 1)).unwrap();
+    check(&[], "version 2");
+    let mut lowered: Value = serde_json::from_str(&text).unwrap();
+    let value = &mut lowered["certificates"][0]["machines"][4]["value"];
+    *value = (value.as_u64().unwrap() - 1).into();
+    std::fs::write(&file, lowered.to_string()).unwrap();
+    check(&[], "proves");
+    std::fs::write(&file, "{").unwrap();
+    check(&[], "c.json");
+}
+
+#[test]
+fn a_budget_of_zero_is_greedy_and_work_gives_the_same_on_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let compact = |more: &[&str]| {
+        let args = ["compact", "--pending-allowance", "0", "--trials", "2", "--json"];
+        let mut answer = json(&optimizer(folder.path(), &[&args[..], more].concat()));
+        answer["seconds"].take();
+        answer["search_seconds_by_trial"].take();
+        answer
+    };
+    let greedy = compact(&["--budget", "0"]);
+    assert_eq!(greedy["machines_by_trial"], greedy["greedy_by_trial"]);
+    let one = compact(&["--budget", "20000steps", "--threads", "1"]);
+    let two = compact(&["--budget", "20000steps", "--threads", "2"]);
+    assert_eq!(one, two);
+    for trial in 0..2 {
+        let of = |key: &str| one[key][trial].as_u64().unwrap();
+        assert!(of("machines_by_trial") < of("greedy_by_trial"));
+        assert!(of("machines_by_trial") >= of("lower_bound_by_trial"));
+    }
+}
