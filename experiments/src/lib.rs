@@ -11,6 +11,7 @@
 //!
 //! Source: Borg (EuroSys '15) §5.1 (cell compaction, 11 trials, 90th percentile).
 
+pub mod ablation;
 pub mod agreement;
 pub mod answer;
 pub mod compare;

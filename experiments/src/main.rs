@@ -17,7 +17,9 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
+use scheduler::Policy;
 
+use experiments::ablation::{AblationOptions, ablation};
 use experiments::compare::{compare, load};
 use experiments::gpu::report::GpuReport;
 use experiments::gpu::results::{GpuResults, Over};
@@ -33,6 +35,7 @@ use experiments::results::Results;
 use experiments::run::Run;
 use experiments::verify::{Finding, check_trace, verify};
 use experiments::{folder, gpu, results};
+use fauxmaster::args::TraceArgs;
 
 /// Experiments in the style of the Borg paper: how many machines does a workload need under each policy?
 #[derive(Debug, Parser)]
@@ -56,6 +59,9 @@ enum Command {
         --out out/gpu"
     )]
     Gpu(GpuCommand),
+    /// Packs a cell without each of the scheduler's speed-ups, and without any (Borg §3.4)
+    #[command(after_help = "Example:\n  experiments ablation --trace google-2011-t0 --runs 5")]
+    Ablation(AblationCommand),
     /// Runs a report's flags again and compares its deterministic files, byte for byte
     ///
     /// Run it in the folder that `compare` was run in, if the trace is a relative path.
@@ -86,6 +92,27 @@ struct GpuCommand {
     /// A page that this one points to, as a link from its folder
     #[arg(long, value_name = "LINK")]
     related: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct AblationCommand {
+    #[command(flatten)]
+    trace: TraceArgs,
+    /// The policy: one of Borg's
+    #[arg(long, value_name = "NAME", default_value = "borg-hybrid")]
+    policy: String,
+    /// Where hosts are sampled, look at machines until so many are feasible
+    #[arg(long, value_name = "N", default_value = "50")]
+    sample: NonZeroUsize,
+    /// Runs of each row
+    #[arg(long, value_name = "N", default_value = "3")]
+    runs: NonZeroUsize,
+    /// Seeds ties and samples
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
 }
 
 /// What decides nothing about the results.
@@ -120,6 +147,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Compare(command) => run_compare(command),
         Command::Gpu(command) => run_gpu(command),
+        Command::Ablation(command) => run_ablation(&command),
         Command::Verify(command) => run_verify(&command),
     };
     done.unwrap_or_else(|error| {
@@ -219,6 +247,25 @@ fn run_gpu(command: GpuCommand) -> anyhow::Result<ExitCode> {
     } else {
         print(gpu_summary(&results, &out, manifest.wall_seconds).as_bytes())?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_ablation(command: &AblationCommand) -> anyhow::Result<ExitCode> {
+    let options = AblationOptions {
+        policy: Policy::by_name(&command.policy).context("--policy")?,
+        sample: command.sample,
+        runs: command.runs,
+        seed: command.seed,
+    };
+    let trace = command.trace.load_aloud("experiments")?;
+    let report =
+        with_progress("packings", |progress| ablation(&trace, &options, &|at| progress(at)))?;
+    let text = if command.json {
+        output::json(&report)
+    } else {
+        format!("{}\n", report.table()).into_bytes()
+    };
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
