@@ -16,8 +16,8 @@ use crate::pack::{PackOptions, QueueChoice, Start};
 #[derive(Args, Clone, Debug)]
 pub struct TraceArgs {
     /// A bundled trace (google-2011-t0) or FORMAT:PATH, with FORMAT one of google-2011-t0, google-2011,
-    /// openb (NODES,PODS), cell (a folder of machines and jobs) and manifests (a folder of Kubernetes
-    /// objects).
+    /// openb (NODES,PODS), cell (a folder of machines and jobs), manifests (a folder of Kubernetes
+    /// objects) and scaled (N:TRACE, copies of another trace's cell).
     #[arg(long, value_name = "TRACE", default_value = "google-2011-t0")]
     pub trace: String,
     /// A folder of Kubernetes objects, as `kubectl get -o yaml` writes them; short for

@@ -15,6 +15,7 @@ pub mod score;
 pub mod why;
 
 mod accounting;
+mod bounds;
 mod equivalence;
 mod job_state;
 mod pass;

@@ -1,5 +1,5 @@
-//! The score table of one equivalence class: a key for each machine, and an index over blocks of them
-//! that finds the best without a full scan.
+//! The score table of one equivalence class, or of one lane: a key for each host, and an index over blocks
+//! of them that finds the best without a full scan.
 //!
 //! A key orders hosts: 0 is infeasible; otherwise 39 bits of score, then 24 bits of tie-break, larger is
 //! better; of equal keys the lower row wins. The index keeps an upper bound for each block of

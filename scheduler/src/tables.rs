@@ -4,13 +4,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::bounds::Bounds;
 use crate::equivalence::ClassIndex;
 use crate::pass::Speed;
 use crate::table::{Key, Table};
 
-/// The most memory that kept tables may take. Our choice: room for 600 classes on 13,000 machines, where
-/// the 2011 cell has at most 450 live at a time, within a quarter of the bar for a whole packing.
-const BYTES_MAX: usize = 64 << 20;
+/// The most memory that kept tables may take. Our choice: room for 1,200 full tables on 13,000 machines, where
+/// the 2011 cell has at most 450 classes live at a time, and for 2,600 of blocks on 100,000, where eight copies
+/// of it have 3,600.
+const BYTES_MAX: usize = 128 << 20;
 
 /// Up to where of the journals a table has seen the changes.
 #[derive(Clone, Copy, Debug)]
@@ -21,10 +23,19 @@ pub(crate) struct Fresh {
     pub own: usize,
 }
 
+/// What is kept of a class's scores.
+#[derive(Debug)]
+pub(crate) enum Scores {
+    /// A key for each machine: for sampling, and for looking at every key.
+    Each(Table),
+    /// The best of each block, which is all that finding the exact best needs.
+    Blocks(Bounds),
+}
+
 /// A class's table, and how fresh it is; `None`: it holds nothing yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ClassTable {
-    pub scores: Table,
+    pub scores: Scores,
     pub fresh_until: Option<Fresh>,
 }
 
@@ -32,18 +43,24 @@ pub(crate) struct ClassTable {
 #[derive(Debug)]
 pub(crate) struct Tables {
     speed: Speed,
+    /// Whether blocks are kept instead of tables.
+    by_blocks: bool,
     count_max: usize,
     kept: BTreeMap<ClassIndex, (u64, ClassTable)>,
     /// Classes by when they were last used.
     by_use: BTreeMap<u64, ClassIndex>,
     use_count: u64,
     /// Tables to fill again, so that their memory is asked for once.
-    spare: Vec<Table>,
+    spare: Vec<Scores>,
 }
 
 impl Tables {
-    pub(crate) fn new(speed: Speed, machine_count: usize) -> Self {
-        let bytes_each = (machine_count * size_of::<Key>()).max(1);
+    /// `by_blocks`: only the exact best is asked for, of scores that have an upper bound.
+    pub(crate) fn new(speed: Speed, by_blocks: bool, machine_count: usize) -> Self {
+        let bytes_each = match by_blocks {
+            false => (machine_count * size_of::<Key>()).max(1),
+            true => Bounds::bytes(machine_count).max(1),
+        };
         let count_max = match speed {
             Speed { equivalence: false, .. } => 0,
             Speed { cache: false, .. } => 1,
@@ -51,11 +68,19 @@ impl Tables {
         };
         Self {
             speed,
+            by_blocks,
             count_max,
             kept: BTreeMap::new(),
             by_use: BTreeMap::new(),
             use_count: 0,
             spare: Vec::new(),
+        }
+    }
+
+    fn empty(&self) -> Scores {
+        match self.by_blocks {
+            true => Scores::Blocks(Bounds::default()),
+            false => Scores::Each(Table::default()),
         }
     }
 
@@ -66,7 +91,11 @@ impl Tables {
                 self.by_use.remove(&used);
                 table
             }
-            None => ClassTable { scores: self.spare.pop().unwrap_or_default(), fresh_until: None },
+            None => {
+                let spare = self.spare.pop();
+                let scores = spare.unwrap_or_else(|| self.empty());
+                ClassTable { scores, fresh_until: None }
+            }
         }
     }
 
@@ -92,7 +121,7 @@ impl Tables {
         *self = Self {
             count_max: self.count_max,
             spare: std::mem::take(&mut self.spare),
-            ..Self::new(self.speed, 0)
+            ..Self::new(self.speed, self.by_blocks, 0)
         };
     }
 }

@@ -14,6 +14,7 @@ mod google_2011;
 mod input;
 mod manifests;
 mod openb;
+mod scaled;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -49,6 +50,10 @@ pub const FORMATS: &[(&str, &str)] = &[
         "manifests",
         "manifests:DIR: a Kubernetes cluster from all *.yaml, *.yml and *.json there and below, as \
          `kubectl get -o yaml` writes them",
+    ),
+    (
+        "scaled",
+        "scaled:N:TRACE: N copies of another trace's cell as one, with the copies' limits perturbed",
     ),
 ];
 
@@ -92,6 +97,9 @@ pub struct Trace {
 /// If the source names no format, a file cannot be read, a row or an entry is wrong (not in lenient
 /// reading), or there is no machine or no task. The message is one line.
 pub fn load(source: &str, options: ReadOptions) -> Result<Trace, TraceError> {
+    if let Some(scaled) = source.strip_prefix("scaled:") {
+        return load_scaled(source, scaled, options);
+    }
     let mut examiner = Examiner::new(options);
     let mut hash = InputHash::default();
     let (format, path) = match source.split_once(':') {
@@ -127,6 +135,22 @@ pub fn load(source: &str, options: ReadOptions) -> Result<Trace, TraceError> {
         _ => return Err(TraceError::UnknownFormat { given: source.to_owned() }),
     };
     finish(source, cell, workload, examiner, hash)
+}
+
+/// `N:TRACE`, which `source` names.
+fn load_scaled(source: &str, text: &str, options: ReadOptions) -> Result<Trace, TraceError> {
+    let bad_source = |problem: String| TraceError::BadSource { given: source.to_owned(), problem };
+    let (copies, of) = text.split_once(':').ok_or_else(|| {
+        bad_source("write `scaled:N:TRACE`, as in scaled:8:google-2011-t0".into())
+    })?;
+    let copies = copies.parse().ok().filter(|copies| (1..=scaled::COPIES_MAX).contains(copies));
+    let copies = copies
+        .ok_or_else(|| bad_source(format!("the copies are not in 1..={}", scaled::COPIES_MAX)))?;
+    let trace = load(of, options)?;
+    if trace.cell.kube.is_some() {
+        return Err(bad_source("a cluster of Kubernetes' objects is not copied".into()));
+    }
+    Ok(Trace { source: source.to_owned(), ..scaled::scale(trace, copies) })
 }
 
 /// Reads a Kubernetes cluster from one file of manifests that is in memory; messages name it by `label`.

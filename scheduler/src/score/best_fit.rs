@@ -21,11 +21,17 @@ pub struct Fractions {
 
 impl Fractions {
     pub(crate) fn of(host: &HostView) -> Self {
-        let (per_cpu, per_ram) = (inverse(host.capacity[0]), inverse(host.capacity[1]));
+        let [cpu, ram, ..] = host.free;
+        Self::from_free([cpu, ram], [host.capacity[0], host.capacity[1]])
+    }
+
+    /// From what is free of CPU and RAM, and the capacities.
+    pub(crate) fn from_free(free: [f64; 2], capacity: [f64; 2]) -> Self {
+        let [per_cpu, per_ram] = capacity.map(inverse);
         // Over-committed counts as full, or the score would leave its range.
         Self {
-            free_cpu: host.free[0].max(0.0) * per_cpu,
-            free_ram: host.free[1].max(0.0) * per_ram,
+            free_cpu: free[0].max(0.0) * per_cpu,
+            free_ram: free[1].max(0.0) * per_ram,
             per_cpu,
             per_ram,
         }
@@ -54,6 +60,12 @@ impl RowScore for BestFit {
     fn score(&self, ask: &Ask, columns: &Fractions) -> f64 {
         let (cpu, ram) = columns.after(ask);
         1.0 - (cpu + ram) * 0.5
+    }
+
+    const HAS_UPPER: bool = true;
+
+    fn upper(&self, cpu: [f64; 2], ram: [f64; 2]) -> f64 {
+        1.0 - (cpu[0] + ram[0]) * 0.5
     }
 
     fn score_wide(&self, _class: &Ask, ask: &Ask, host: &HostView) -> f64 {

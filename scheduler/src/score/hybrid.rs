@@ -49,6 +49,16 @@ impl RowScore for Hybrid {
         1.0 - (stranded + FIT * 0.5 * (cpu + ram)) * (1.0 / (1.0 + FIT))
     }
 
+    const HAS_UPPER: bool = true;
+
+    /// What is stranded weighs more than what is left, so the resource with more left is best at its least,
+    /// and the other as near to that as it can be.
+    fn upper(&self, cpu: [f64; 2], ram: [f64; 2]) -> f64 {
+        let least = cpu[0].max(ram[0]);
+        let (cpu, ram) = (least.min(cpu[1]).max(cpu[0]), least.min(ram[1]).max(ram[0]));
+        1.0 - ((cpu - ram).abs() + FIT * 0.5 * (cpu + ram)) * (1.0 / (1.0 + FIT))
+    }
+
     fn score_wide(&self, _class: &Ask, ask: &Ask, host: &HostView) -> f64 {
         let (mut sum, mut least, mut count) = (0.0, 1.0, 0.0);
         for after in host.free_after(ask) {

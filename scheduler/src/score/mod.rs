@@ -132,6 +132,15 @@ pub trait RowScore: Sync {
     /// The score, 0..=1, by every resource that the host has. Used where machines state disk or GPUs.
     fn score_wide(&self, class: &Self::Class, ask: &Ask, host: &HostView) -> f64;
 
+    /// Whether [`RowScore::upper`] is less than 1 where it should be.
+    const HAS_UPPER: bool = false;
+
+    /// The most that the score can be, by CPU and RAM, where the free fractions of both after placing are
+    /// in these ranges, least first.
+    fn upper(&self, _cpu: [f64; 2], _ram: [f64; 2]) -> f64 {
+        1.0
+    }
+
     /// The GPU devices that a task of the class gets on a host where it fits, one bit each; `None`: the
     /// score does not care, and the fullest that will do are taken. `draw` is a random number for this
     /// decision.
