@@ -29,6 +29,11 @@ const STALE: u32 = u32::MAX;
 /// The bits of a key that break ties.
 pub(crate) const TIE: Key = 0xff_ffff;
 
+/// Where the best bound is stale, those up to so far below it are made exact with it, as they would soon be
+/// looked at: 2^-12 of score. Measured on eight copies of the 2011 cell: 12.0 s with this, 12.9 with an eighth
+/// of it, 13.0 with four times as much, 14.3 with none.
+const AT_ONCE: Key = 1 << 51;
+
 /// An order of the machines.
 #[derive(Debug)]
 pub(crate) struct Layout {
@@ -206,14 +211,19 @@ impl Bounds {
                 }
             }
             if is_stale {
-                self.make_exact(&layout, bound & !TIE, &key, &allowed);
+                self.make_exact(
+                    &layout,
+                    (bound & !TIE).saturating_sub(AT_ONCE).max(1),
+                    &key,
+                    &allowed,
+                );
             } else if first != STALE {
                 return Some(Best { row: first as usize, key: bound });
             }
         }
     }
 
-    /// Makes the stale bounds from `level` on exact: those that may have as good a score would be next.
+    /// Makes the stale bounds from `level` on exact.
     fn make_exact(
         &mut self,
         layout: &Layout,
