@@ -22,7 +22,7 @@ BUILD := cargo build --release --locked -p experiments -p fauxmaster
 
 .PHONY: help
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## check the tools that building needs
@@ -48,6 +48,12 @@ endif
 	$(EXPERIMENTS) compare --trace $(TRACE) \
 	  --policies borg-hybrid,best-fit,e-pvm,kube-default,kube-default-all-nodes,kube-most-allocated,nomad-binpack,nomad-spread \
 	  --sweep --trials 11 --seed 1 $(KUBE) $(if $(HAS_OPENB),--gpu-report out/gpu) --out out/report
+
+.PHONY: optimize
+optimize: ## prove how few machines the bundled cell's workload needs, and come close to it
+	@scripts/setup.sh optimizer
+	cargo run --release --locked -p optimizer --bin optimizer -- pareto --trace $(TRACE) \
+	  --pending-allowance 0 --trials 3 --seed 1 --certificate out/optimize/certificate.json
 
 # The suite goes last, so that its closing lines close the output. Without nextest `--tests` leaves out
 # the doc tests, which have run by then.

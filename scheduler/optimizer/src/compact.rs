@@ -14,8 +14,10 @@ use crate::budget::Budget;
 use crate::certificate::verify;
 use crate::model::Model;
 use crate::proof::{CertificateFile, Proof, Proofs, model_of};
-use crate::report::{BoundReport, ImprovedReport, MachinesLowerBound, MethodReport};
-use crate::shrink::{Problem, shrink};
+use crate::report::{
+    BoundReport, ImprovedReport, MachinesLowerBound, MethodReport, ParetoPoint, ParetoReport,
+};
+use crate::shrink::{Problem, Waypoint, shrink};
 
 /// The most copies of a cell that a bound is asked for, as in compaction.
 const CLONES_MAX: usize = 64;
@@ -157,6 +159,7 @@ struct Trial {
     machines: usize,
     steps: u64,
     seconds: f64,
+    path: Vec<Waypoint>,
 }
 
 /// Compacts the trace's cell by greedy, then improves each trial within the budget; saves the certificates
@@ -201,11 +204,11 @@ pub fn improve(
             let mut random = generator(options.seed, Purpose::Search, trial);
             let mut meter = budget.start();
             let bound = proven.machines_lower_bound.by_trial[number];
-            let machines = shrink(&problem, &plan.end, &order, bound, &mut meter, &mut random)
-                .end
-                .machine_count();
+            let found = shrink(&problem, &plan.end, &order, bound, &mut meter, &mut random);
+            let machines = found.end.machine_count();
             progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
-            Trial { machines, steps: meter.steps(), seconds: meter.elapsed().as_secs_f64() }
+            let (steps, seconds) = (meter.steps(), meter.elapsed().as_secs_f64());
+            Trial { machines, steps, seconds, path: found.path }
         })
         .collect();
     let machines_by_trial: Vec<usize> = trials.iter().map(|trial| trial.machines).collect();
@@ -237,10 +240,75 @@ pub fn improve(
         budget: budget.to_string(),
         steps_by_trial: trials.iter().map(|trial| trial.steps).collect(),
         search_seconds_by_trial: trials.iter().map(|trial| trial.seconds).collect(),
+        path_by_trial: trials.into_iter().map(|trial| trial.path).collect(),
         method: proven.method,
         certificate: proven.certificate,
         failures: proven.failures,
     })
+}
+
+/// Machines needed against what was spent, from one search with the largest of these budgets: for greedy,
+/// each budget in ascending order, and the bound.
+///
+/// # Errors
+/// As [`improve`]; or if there is no budget, or some are work and some are time.
+pub fn pareto(
+    trace: &Trace,
+    options: &CompactOptions,
+    effort: Effort,
+    budgets: &[Budget],
+    certificate: &Path,
+    progress: &(dyn Fn(usize) + Sync),
+) -> anyhow::Result<ParetoReport> {
+    let kind = |budget: &Budget| matches!(budget, Budget::Time(_));
+    ensure!(
+        budgets.iter().all(|budget| kind(budget) == kind(&budgets[0])),
+        "budgets are all work or all time"
+    );
+    let mut budgets = budgets.to_vec();
+    budgets.sort_by_key(|budget| match budget {
+        Budget::Steps(steps) => u128::from(*steps),
+        Budget::Time(time) => time.as_nanos(),
+    });
+    let largest = budgets.last().copied().context("no budget")?;
+    let improved = improve(trace, options, effort, largest, certificate, progress)?;
+    let point = |name: String, budget: Budget| {
+        let by_trial: Vec<usize> = improved
+            .path_by_trial
+            .iter()
+            .zip(&improved.greedy_by_trial)
+            .map(|(path, &greedy)| {
+                let in_time = |at: &&Waypoint| match budget {
+                    Budget::Steps(steps) => at.steps <= steps,
+                    Budget::Time(time) => at.seconds <= time.as_secs_f64(),
+                };
+                path.iter().rfind(in_time).map_or(greedy, |at| at.machines)
+            })
+            .collect();
+        let mut gaps: Vec<f64> = by_trial
+            .iter()
+            .zip(&improved.compact.lower_bound_by_trial)
+            .map(|(&machines, &bound)| gap(machines, bound))
+            .collect();
+        gaps.sort_by(f64::total_cmp);
+        let machines = MachinesLowerBound::of(by_trial);
+        ParetoPoint {
+            name,
+            machines_by_trial: machines.by_trial,
+            machines_median: machines.median,
+            gap: gaps[(gaps.len() - 1) / 2],
+        }
+    };
+    let mut points = vec![point("greedy".to_owned(), Budget::ZERO)];
+    points.extend(budgets.iter().map(|&budget| point(budget.to_string(), budget)));
+    let bound = MachinesLowerBound::of(improved.compact.lower_bound_by_trial.clone());
+    points.push(ParetoPoint {
+        name: format!("bound ({})", improved.method),
+        machines_by_trial: bound.by_trial,
+        machines_median: bound.median,
+        gap: 0.0,
+    });
+    Ok(ParetoReport { points, improved })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of machines")]

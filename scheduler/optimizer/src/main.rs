@@ -40,6 +40,19 @@ enum Command {
     ///
     /// Example: optimizer compact --policy borg-hybrid --pending-allowance 0 --budget 10s
     Compact(CompactArgs),
+    /// Machines needed against what is spent: for greedy, each budget, and the bound.
+    ///
+    /// Example: optimizer pareto --pending-allowance 0 --trials 3 --budgets 1s,5s,20s
+    Pareto(ParetoArgs),
+}
+
+#[derive(Args, Debug)]
+struct ParetoArgs {
+    #[command(flatten)]
+    search: SearchArgs,
+    /// What the search may spend on each trial, all as time or all as work.
+    #[arg(long, value_name = "BUDGETS", value_delimiter = ',', default_value = "1s,2s,5s,10s,20s")]
+    budgets: Vec<Budget>,
 }
 
 #[derive(Args, Debug)]
@@ -72,13 +85,20 @@ struct CertificateArgs {
 #[derive(Args, Debug)]
 struct CompactArgs {
     #[command(flatten)]
-    shape: CompactShape,
-    #[command(flatten)]
-    certificate: CertificateArgs,
+    search: SearchArgs,
     /// What the search may spend on each trial: 10s, 500ms, or work, as in 20000steps, which gives the
     /// same result everywhere; 0 for greedy's plan.
     #[arg(long, value_name = "BUDGET", default_value = "10s")]
     budget: Budget,
+}
+
+/// What a search for a packing is of.
+#[derive(Args, Debug)]
+struct SearchArgs {
+    #[command(flatten)]
+    shape: CompactShape,
+    #[command(flatten)]
+    certificate: CertificateArgs,
     /// Rounds of column generation for the bound; 0: without the configuration bound.
     #[arg(long, value_name = "N", default_value_t = 0)]
     rounds: usize,
@@ -99,6 +119,7 @@ fn main() -> ExitCode {
         }),
         Command::Verify(args) => run_bound(&args, compact::check),
         Command::Compact(args) => run_compact(&args),
+        Command::Pareto(args) => run_pareto(&args),
     })
 }
 
@@ -122,27 +143,56 @@ fn run_bound(
 }
 
 fn run_compact(args: &CompactArgs) -> anyhow::Result<ExitCode> {
+    run_search(&args.search, |trace, options, progress| {
+        let SearchArgs { rounds, certificate, json: is_json, .. } = &args.search;
+        let file = &certificate.certificate;
+        let report =
+            compact::improve(trace, options, effort(*rounds), args.budget, file, progress)?;
+        let text = if *is_json { json(&report)? } else { table::of_improved(&report) };
+        Ok((text, report.failures))
+    })
+}
+
+fn run_pareto(args: &ParetoArgs) -> anyhow::Result<ExitCode> {
+    run_search(&args.search, |trace, options, progress| {
+        let SearchArgs { rounds, certificate, json: is_json, .. } = &args.search;
+        let file = &certificate.certificate;
+        let report =
+            compact::pareto(trace, options, effort(*rounds), &args.budgets, file, progress)?;
+        let text = if *is_json { json(&report)? } else { table::of_pareto(&report) };
+        Ok((text, report.improved.failures))
+    })
+}
+
+/// Runs a search, which returns what to say and which solvers failed.
+fn run_search(
+    args: &SearchArgs,
+    search: impl FnOnce(
+        &Trace,
+        &CompactOptions,
+        &(dyn Fn(usize) + Sync),
+    ) -> anyhow::Result<(String, Vec<String>)>
+    + Send,
+) -> anyhow::Result<ExitCode> {
     let options = args.shape.options()?;
     let trace = args.shape.trace.load_aloud(NAME)?;
     let bar = spinner("trials")?;
     let threads = rayon::ThreadPoolBuilder::new().num_threads(args.threads.unwrap_or(0)).build()?;
     let result = threads.install(|| {
         let progress = |done: usize| bar.set_message(format!("{done}/{} trials", options.trials));
-        let certificate = &args.certificate.certificate;
-        let effort = effort(args.rounds);
-        compact::improve(&trace, &options, effort, args.budget, certificate, &progress)
+        search(&trace, &options, &progress)
     });
     bar.finish_and_clear();
-    let report = match result {
-        Ok(report) => report,
+    let (text, failures) = match result {
+        Ok(done) => done,
         Err(error) if matches!(error.downcast_ref(), Some(CompactError::DoesNotFit { .. })) => {
             complain(NAME, &error);
             return Ok(ExitCode::from(1));
         }
         Err(error) => return Err(error),
     };
-    tell_failures(&report.failures);
-    say(NAME, &if args.json { json(&report)? } else { table::of_improved(&report) });
+    tell_failures(&failures);
+    say(NAME, &text);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,6 +3,8 @@
 use fauxmaster::report::CompactReport;
 use serde::Serialize;
 
+use crate::shrink::Waypoint;
+
 /// A proven lower bound on the machines that a workload needs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BoundReport {
@@ -70,10 +72,35 @@ pub struct ImprovedReport {
     pub steps_by_trial: Vec<u64>,
     /// Seconds of the search, trial by trial; the search ends early where it meets the bound.
     pub search_seconds_by_trial: Vec<f64>,
+    /// When each packing on fewer machines was found, trial by trial.
+    pub path_by_trial: Vec<Vec<Waypoint>>,
     /// The method whose bound is best in most trials.
     pub method: String,
     /// The file with the certificates.
     pub certificate: String,
     /// Methods that failed, and why.
     pub failures: Vec<String>,
+}
+
+/// Machines needed against what was spent.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ParetoReport {
+    /// Greedy, each budget in ascending order, the bound.
+    pub points: Vec<ParetoPoint>,
+    /// The search that they are of.
+    #[serde(flatten)]
+    pub improved: ImprovedReport,
+}
+
+/// One budget.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ParetoPoint {
+    /// `greedy`, the budget, or the bound and its method.
+    pub name: String,
+    /// Machines, trial by trial.
+    pub machines_by_trial: Vec<usize>,
+    /// Their median (nearest rank).
+    pub machines_median: usize,
+    /// Machines over the trial's bound, less 1: the median over the trials.
+    pub gap: f64,
 }

@@ -11,6 +11,7 @@ use cell::{Cell, JobKind, TaskId};
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 use scheduler::{Accounting, Slot, Snapshot};
+use serde::Serialize;
 
 use crate::budget::Meter;
 use crate::certificate::Certificate;
@@ -31,8 +32,19 @@ const SINK_AMONG: usize = 64;
 pub struct Shrunk<'c> {
     /// The packing; its machines are the first of the order.
     pub end: Snapshot<'c>,
-    /// Steps taken.
+    /// Each packing on fewer machines than the one before, in the order in which they were found.
+    pub path: Vec<Waypoint>,
+}
+
+/// When a packing was found.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Waypoint {
+    /// Steps taken until then.
     pub steps: u64,
+    /// Seconds of the search until then.
+    pub seconds: f64,
+    /// Its machines.
+    pub machines: usize,
 }
 
 /// Tries to do with fewer machines than `greedy`, a complete packing of `tasks` on the machines of
@@ -53,6 +65,7 @@ pub fn shrink<'c>(
     problem.set_aside(&mut board);
     let mut count = slots.len();
     let mut best: Option<(usize, Vec<Vec<u32>>)> = None;
+    let mut path = Vec::new();
     let mut search = Search { roomy: Vec::new(), listed_at: None };
     'budget: while count > bound.max(1) && problem.is_free(greedy, count - 1) {
         count -= 1;
@@ -64,13 +77,15 @@ pub fn shrink<'c>(
             let bins = search.bins(&board, count, meter.steps(), random);
             board.refill(&bins, REACH, random);
         }
+        let seconds = meter.elapsed().as_secs_f64();
+        path.push(Waypoint { steps: meter.steps(), seconds, machines: count });
         best = Some((count, board.bins[..count].iter().map(|bin| bin.items.clone()).collect()));
     }
     let end = match best {
         Some((count, on)) => problem.rebuild(greedy, &slots[..count], &on),
         None => greedy.clone(),
     };
-    Shrunk { end, steps: meter.steps() }
+    Shrunk { end, path }
 }
 
 /// Which machines are refilled next.

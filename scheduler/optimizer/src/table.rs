@@ -2,7 +2,7 @@
 
 use fauxmaster::table::{grouped, percent, table};
 
-use crate::report::{BoundReport, ImprovedReport};
+use crate::report::{BoundReport, ImprovedReport, ParetoReport};
 
 /// Bounds by method.
 #[must_use]
@@ -77,6 +77,31 @@ pub fn of_improved(report: &ImprovedReport) -> String {
         seconds = compact.seconds,
         seed = compact.seed,
         certificate = report.certificate,
+    )
+}
+
+/// Machines against what was spent.
+#[must_use]
+pub fn of_pareto(report: &ParetoReport) -> String {
+    let mut points = table(&["budget of a trial", "machines (median)", "above the bound"]);
+    for point in &report.points {
+        points.add_row([point.name.clone(), grouped(point.machines_median), percent(point.gap)]);
+    }
+    let compact = &report.improved.compact;
+    format!(
+        "{policy}, by {accounting}: {tasks} tasks, {trials} trials, {allowed} may stay pending\n\
+         {points}\n\
+         machines drawn from {clones} of the cell, {seconds:.1} s, seed {seed}; \
+         certificates: {certificate}",
+        policy = compact.policy,
+        accounting = compact.accounting,
+        tasks = grouped(compact.task_count),
+        trials = compact.trials,
+        allowed = grouped(compact.pending_allowed),
+        clones = copies(compact.clones),
+        seconds = compact.seconds,
+        seed = compact.seed,
+        certificate = report.improved.certificate,
     )
 }
 

@@ -35,6 +35,7 @@ fn check_refused(args: &[&str], part: &str) {
 fn bad_input_is_refused_in_one_line() {
     check_refused(&["compact", "--budget", "soon"], "is no budget");
     check_refused(&["compact", "--budget", "10"], "is no budget");
+    check_refused(&["pareto", "--budgets", "1s,200steps", "--trials", "1"], "all work or all time");
     check_refused(&["bound", "--pending-allowance", "1.5"], "not in 0..1");
     check_refused(&["bound", "--trace", "nowhere"], "nowhere");
     check_refused(&["verify", "--certificate", "missing.json"], "missing.json");
@@ -74,6 +75,7 @@ fn a_budget_of_zero_is_greedy_and_work_gives_the_same_on_any_number_of_threads()
         let mut answer = json(&optimizer(folder.path(), &[&args[..], more].concat()));
         answer["seconds"].take();
         answer["search_seconds_by_trial"].take();
+        answer["path_by_trial"].take();
         answer
     };
     let greedy = compact(&["--budget", "0"]);
@@ -86,4 +88,19 @@ fn a_budget_of_zero_is_greedy_and_work_gives_the_same_on_any_number_of_threads()
         assert!(of("machines_by_trial") < of("greedy_by_trial"));
         assert!(of("machines_by_trial") >= of("lower_bound_by_trial"));
     }
+}
+
+#[test]
+fn more_budget_is_never_worse() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["pareto", "--pending-allowance", "0", "--trials", "1", "--json"];
+    let budgets = ["--budgets", "15000steps,5000steps,10000steps"];
+    let answer = json(&optimizer(folder.path(), &[&args[..], &budgets[..]].concat()));
+    let points = answer["points"].as_array().unwrap();
+    let names: Vec<&str> = points.iter().map(|point| point["name"].as_str().unwrap()).collect();
+    assert_eq!(names[..4], ["greedy", "5000 steps", "10000 steps", "15000 steps"]);
+    let machines: Vec<u64> =
+        points.iter().map(|point| point["machines_median"].as_u64().unwrap()).collect();
+    assert!(machines.is_sorted_by(|a, b| a >= b), "{machines:?}");
+    assert!(machines[0] > machines[3]);
 }
