@@ -46,6 +46,9 @@ pub struct Job {
     /// with it. Packing from scratch and cell compaction leave such jobs out; but where the cell is of
     /// Kubernetes' objects and all its machines are used, they are packed with the rest.
     pub tied_to_machines: bool,
+    /// At most so many of its tasks may be disrupted at once (Borg §4: "the number of tasks from a job that
+    /// can be simultaneously down"); `None`: any number.
+    pub max_disrupted: Option<u32>,
     /// Its tasks, by ascending index.
     pub tasks: Vec<Task>,
 }
@@ -69,6 +72,8 @@ pub struct Task {
     pub limit: Resources,
     /// Where it is in its life.
     pub state: TaskState,
+    /// For how many seconds it has run; `None` where that is not known, and for what waits.
+    pub ran_seconds: Option<u64>,
 }
 
 /// Where a task is in its life.

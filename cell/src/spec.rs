@@ -166,6 +166,9 @@ pub struct TaskSpec {
     /// For a job in an alloc set: the index of the alloc it runs in now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alloc: Option<u32>,
+    /// For how many seconds it has run; only for a task that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran_seconds: Option<u64>,
 }
 
 /// A job; or an alloc set, which has the same fields, its "tasks" being its allocs.
@@ -201,6 +204,9 @@ pub struct JobSpec {
     /// Whether each task belongs to its machine (a daemon), and is left out of compaction.
     #[serde(default)]
     pub tied_to_machines: bool,
+    /// At most so many of its tasks may be disrupted at once, 0 for none; left out: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_disrupted: Option<u32>,
     /// Tasks that differ, or that run already.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskSpec>,
@@ -331,8 +337,9 @@ impl CellBuilder {
             .map(|(i, constraint)| read_constraint(&format!("constraints[{i}]"), constraint))
             .collect::<Result<_, _>>()?;
         let spread = read_spread(&spec.spread)?;
+        let state = TaskState::Pending;
         let mut tasks: Vec<Task> =
-            (0..spec.count).map(|index| Task { index, limit, state: TaskState::Pending }).collect();
+            (0..spec.count).map(|index| Task { index, limit, state, ran_seconds: None }).collect();
         let mut seen = BTreeSet::new();
         for (i, task) in spec.tasks.iter().enumerate() {
             let field = |name: &str| format!("tasks[{i}].{name}");
@@ -348,6 +355,10 @@ impl CellBuilder {
                 slot.limit = resources(&field("limit"), limit)?;
             }
             slot.state = self.task_state(task, alloc_set, field)?;
+            if task.ran_seconds.is_some() && !slot.is_running() {
+                return Err(SpecError::new(field("ran_seconds"), "the task does not run"));
+            }
+            slot.ran_seconds = task.ran_seconds;
         }
         let next_user = UserId::from_index(self.cell.users.len());
         let user = *self.user_ids.entry(spec.user.clone()).or_insert(next_user);
@@ -367,6 +378,7 @@ impl CellBuilder {
             packages: spec.packages.clone(),
             alloc_set,
             tied_to_machines: spec.tied_to_machines,
+            max_disrupted: spec.max_disrupted,
             tasks,
         });
         Ok(())
@@ -517,7 +529,8 @@ mod tests {
     const MACHINE: &str = r#"{"name": "m", "cpu": 16, "ram": "64GiB", "gpus": 2, "rack": "r1",
         "attributes": {"platform": "B", "cores": 16, "ssd": true}}"#;
     const ALLOC_SET: &str = r#"{"name": "envelope", "user": "ann", "priority": 200, "count": 2,
-        "limit": {"cpu": 4, "ram": "8GiB"}, "tasks": [{"index": 0, "machine": "m"}]}"#;
+        "limit": {"cpu": 4, "ram": "8GiB"}, "tasks": [{"index": 0, "machine": "m", "ran_seconds": 90}],
+        "max_disrupted": 1}"#;
     const JOB: &str = r#"{"name": "web", "user": "ann", "priority": 200, "count": 3,
         "limit": {"cpu": "500m", "ram": 1024, "gpu": {"count": 1, "milli": 460}}}"#;
 
@@ -541,6 +554,8 @@ mod tests {
         assert_eq!(web.tasks[2].limit.gpu.total(), MilliGpu(460));
         let on = Some(Host::Machine(MachineId(0)));
         assert_eq!(cell.jobs[0].tasks[0].state, TaskState::Running { on });
+        assert_eq!(cell.jobs[0].tasks[0].ran_seconds, Some(90));
+        assert_eq!((cell.jobs[0].max_disrupted, web.max_disrupted), (Some(1), None));
         let task = cell.find_task("web/2").unwrap();
         assert_eq!(cell.task_name(task), "web/2");
         assert_eq!(cell.find_task("web/3"), None);
@@ -569,6 +584,7 @@ mod tests {
         check(("tasks", r#"[{"index": 1}, {"index": 1}]"#), "tasks[1].index");
         check(("tasks", r#"[{"index": 1, "machine": "x"}]"#), "tasks[0].machine");
         check(("tasks", r#"[{"index": 1, "alloc": 0}]"#), "tasks[0].alloc");
+        check(("tasks", r#"[{"index": 1, "ran_seconds": 5}]"#), "tasks[0].ran_seconds");
         check(("spread", r#"[{"domain": "rack"}, {"domain": "rack"}]"#), "spread[1].domain");
         check(
             ("spread", r#"[{"domain": "rack", "max_per_domain": 0}]"#),

@@ -120,7 +120,8 @@ fn drawn(trace: &Trace, options: &InflateOptions, capacity: u64) -> Result<Cell,
             packages: BTreeSet::new(),
             alloc_set: None,
             tied_to_machines: false,
-            tasks: vec![Task { index: 0, limit, state: TaskState::Pending }],
+            max_disrupted: None,
+            tasks: vec![Task { index: 0, limit, state: TaskState::Pending, ran_seconds: None }],
         });
     }
     let users = vec!["inflation".to_owned()];

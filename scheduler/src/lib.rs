@@ -16,6 +16,7 @@ pub mod why;
 
 mod accounting;
 mod bounds;
+mod draft;
 mod equivalence;
 mod job_state;
 mod pass;
@@ -27,6 +28,7 @@ mod table;
 mod tables;
 
 pub use accounting::{Accounting, UsageRatio};
+pub use draft::Draft;
 pub use pass::{Assignment, PassOptions, PendingLimit, Plan, Speed, pass};
 pub use policy::{Base, Examine, Policy, UnknownPolicy, policies};
 pub use queue::QueueOrder;

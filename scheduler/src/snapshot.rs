@@ -455,6 +455,28 @@ impl<'c> Snapshot<'c> {
         ]
     }
 
+    /// What is free on a host: CPU in milli-cores, RAM and disk in bytes, GPU in milli-GPU over all devices;
+    /// then what production's limits leave of CPU and RAM. Below 0 where it is over-committed;
+    /// [`i64::MAX`] for a disk that is not stated.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn free(&self, row: usize) -> [i64; 6] {
+        let HostInfo { free, prod_free, gpus, .. } = &self.hosts[row];
+        let disk = if free.disk > DISK_UNSTATED / 2 { i64::MAX } else { free.disk };
+        [free.cpu, free.ram, disk, i64::from(gpus.free_total()), prod_free.cpu, prod_free.ram]
+    }
+
+    /// What a task is charged, in the order and the units of [`Snapshot::free`].
+    #[must_use]
+    pub fn charged(&self, task: TaskId) -> [i64; 6] {
+        let Demand { charge, prod_limit, gpu, .. } = self.demand(task);
+        let gpu = i64::try_from(gpu.total().0).unwrap_or(i64::MAX);
+        let prod = prod_limit.unwrap_or_default();
+        [charge.cpu, charge.ram, charge.disk, gpu, prod.cpu, prod.ram]
+    }
+
     /// The row of an alloc, onto which what runs in it is placed; `None` while it has no place.
     #[must_use]
     pub fn row_of_alloc(&self, alloc: TaskId) -> Option<usize> {

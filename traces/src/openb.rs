@@ -139,7 +139,8 @@ fn read_pod(
         packages: BTreeSet::new(),
         alloc_set: None,
         tied_to_machines: false,
-        tasks: vec![Task { index: 0, limit, state: TaskState::Pending }],
+        max_disrupted: None,
+        tasks: vec![Task { index: 0, limit, state: TaskState::Pending, ran_seconds: None }],
     })
 }
 

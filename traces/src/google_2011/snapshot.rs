@@ -129,7 +129,8 @@ impl Builder {
                 });
             }
             let state = self.state(task, examiner);
-            part.push(Task { index: task.index, limit: task.request.limit(), state });
+            let limit = task.request.limit();
+            part.push(Task { index: task.index, limit, state, ran_seconds: None });
         }
         let different_machines = tasks.iter().any(|task| task.different_machines == Some(true));
         if different_machines && tasks.iter().any(|task| task.different_machines == Some(false)) {
@@ -161,6 +162,7 @@ impl Builder {
                 packages: BTreeSet::new(),
                 alloc_set: None,
                 tied_to_machines: priority == scale::PRIORITY_MONITORING,
+                max_disrupted: None,
                 tasks,
             });
         }

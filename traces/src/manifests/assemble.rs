@@ -469,9 +469,11 @@ impl Assembly<'_, '_> {
             packages: BTreeSet::new(),
             alloc_set: None,
             tied_to_machines,
+            // Budgets are about pods of any job: `cell::kube::Objects::budgets`.
+            max_disrupted: None,
             tasks: tasks
                 .into_iter()
-                .map(|(index, state)| Task { index, limit: borg.limit, state })
+                .map(|(index, state)| Task { index, limit: borg.limit, state, ran_seconds: None })
                 .collect(),
         });
         self.kube.pods.push(pod);

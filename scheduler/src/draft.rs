@@ -1,0 +1,164 @@
+//! A snapshot that is changed by trial: what fits where, by room and by the rules of each job.
+//!
+//! For searches that place, remove and place again. In: a [`Snapshot`]. Out: the same, changed. Every
+//! placement is checked for room; rules are asked for with [`Draft::obeys_rules`].
+
+use std::collections::BTreeMap;
+
+use cell::{JobId, TaskId};
+
+use crate::feasible;
+use crate::job_state::{self, JobState};
+use crate::preempt;
+use crate::snapshot::Snapshot;
+
+/// A snapshot, and what each job has placed in it as far as its own rules ask.
+#[derive(Clone, Debug)]
+pub struct Draft<'c> {
+    snapshot: Snapshot<'c>,
+    states: BTreeMap<JobId, JobState>,
+}
+
+impl<'c> Draft<'c> {
+    /// Starts from a snapshot.
+    #[must_use]
+    pub fn of(snapshot: Snapshot<'c>) -> Self {
+        Self { snapshot, states: BTreeMap::new() }
+    }
+
+    /// As it is now.
+    #[must_use]
+    pub fn snapshot(&self) -> &Snapshot<'c> {
+        &self.snapshot
+    }
+
+    /// As it is now, to keep.
+    #[must_use]
+    pub fn into_snapshot(self) -> Snapshot<'c> {
+        self.snapshot
+    }
+
+    /// Whether a host keeps the hard rules of a task's job: constraints on attributes, different machines,
+    /// limits on spread, the alloc set it runs in. Says nothing about room.
+    pub fn obeys_rules(&mut self, task: TaskId, row: usize) -> bool {
+        let cell = self.snapshot.cell;
+        let job = cell.job(task.job);
+        let host = &self.snapshot.hosts[row];
+        if host.alloc.map(|alloc| alloc.job) != job.alloc_set {
+            return false;
+        }
+        let machine = cell.machine(host.slot.machine);
+        let hard = job.constraints.iter().filter(|constraint| constraint.is_hard());
+        if !hard.into_iter().all(|constraint| constraint.holds(&machine.attributes)) {
+            return false;
+        }
+        if !job_state::is_kept_for(job) {
+            return true;
+        }
+        let snapshot = &self.snapshot;
+        let state = self.states.entry(task.job).or_insert_with(|| JobState::of(snapshot, task.job));
+        !state.rules_out(snapshot, job, row)
+    }
+
+    /// Whether a host has room for a task once others are gone from it.
+    #[must_use]
+    pub fn has_room(&self, task: TaskId, row: usize, without: &[TaskId]) -> bool {
+        preempt::fits_without(&self.snapshot, &self.snapshot.demand(task), row, without)
+    }
+
+    /// The score of a host in what its job would rather have: soft constraints and few tasks of the job in
+    /// one failure domain; 0..=2, larger is better.
+    pub fn preference(&mut self, task: TaskId, row: usize) -> f64 {
+        let job = self.snapshot.cell.job(task.job);
+        let machine = self.snapshot.cell.machine(self.snapshot.hosts[row].slot.machine);
+        let soft = feasible::soft_satisfied(&job.constraints, &machine.attributes);
+        if job.spread.is_empty() {
+            return soft + 1.0;
+        }
+        let snapshot = &self.snapshot;
+        let state = self.states.entry(task.job).or_insert_with(|| JobState::of(snapshot, task.job));
+        soft + state.spread_term(snapshot, job, row)
+    }
+
+    /// Places a task.
+    ///
+    /// # Panics
+    /// If it has a place already or does not fit.
+    pub fn place(&mut self, task: TaskId, row: usize) {
+        self.snapshot.place(task, row);
+        self.note_placed(task, row);
+    }
+
+    /// Places a task on these GPU devices, one bit each.
+    ///
+    /// # Panics
+    /// If it has a place already or does not fit there.
+    pub fn place_on(&mut self, task: TaskId, row: usize, gpu_devices: u16) {
+        self.snapshot.place_on(task, row, Some(gpu_devices));
+        self.note_placed(task, row);
+    }
+
+    /// Takes a task off its host, and with an alloc everything in it: returned, the given one last.
+    ///
+    /// # Panics
+    /// If it has no place.
+    pub fn remove(&mut self, task: TaskId) -> Vec<TaskId> {
+        let row = self.snapshot.placement(task).map(|placement| placement.row);
+        let removed = self.snapshot.remove(task);
+        for &gone in &removed {
+            match (gone == task, row, self.states.get_mut(&gone.job)) {
+                (true, Some(row), Some(state)) => {
+                    state.remove(&self.snapshot, self.snapshot.cell.job(gone.job), row);
+                }
+                // What ran in an alloc: the job's books start anew.
+                (_, _, Some(_)) => {
+                    self.states.remove(&gone.job);
+                }
+                (_, _, None) => {}
+            }
+        }
+        removed
+    }
+
+    fn note_placed(&mut self, task: TaskId, row: usize) {
+        if let Some(state) = self.states.get_mut(&task.job) {
+            state.add(&self.snapshot, self.snapshot.cell.job(task.job), row);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cell::spec::CellBuilder;
+
+    use super::*;
+    use crate::{Accounting, Slot};
+
+    #[test]
+    fn rules_of_a_job_follow_what_is_placed_and_removed() {
+        let mut builder = CellBuilder::default();
+        let machine = r#"{"name": "m", "count": 2, "cpu": 8, "ram": 8, "rack": "r"}"#;
+        builder.add_machine(&serde_json::from_str(machine).unwrap()).unwrap();
+        let apart = r#"{"name": "apart", "user": "u", "priority": 200, "count": 2,
+            "limit": {"cpu": 1, "ram": 1}, "different_machines": true}"#;
+        let spread = r#"{"name": "spread", "user": "u", "priority": 200, "count": 2,
+            "limit": {"cpu": 1, "ram": 1}, "spread": [{"domain": "rack", "max_per_domain": 1}]}"#;
+        for job in [apart, spread] {
+            builder.add_job(&serde_json::from_str(job).unwrap()).unwrap();
+        }
+        let cell = builder.finish();
+        let empty = Snapshot::empty(&cell, &Slot::all(&cell), Accounting::Limits);
+        let mut draft = Draft::of(empty);
+        let task = |name: &str| cell.find_task(name).unwrap();
+        assert!(draft.obeys_rules(task("apart/1"), 0));
+        draft.place(task("apart/0"), 0);
+        assert!(!draft.obeys_rules(task("apart/1"), 0));
+        assert!(draft.obeys_rules(task("apart/1"), 1));
+        draft.place(task("spread/0"), 0);
+        assert!(!draft.obeys_rules(task("spread/1"), 1), "one rack");
+        assert_eq!(draft.remove(task("spread/0")), [task("spread/0")]);
+        draft.remove(task("apart/0"));
+        assert!(draft.obeys_rules(task("spread/1"), 1) && draft.obeys_rules(task("apart/1"), 0));
+        assert!(draft.has_room(task("apart/0"), 0, &[]));
+    }
+}
