@@ -242,6 +242,20 @@ pub struct CellBuilder {
 }
 
 impl CellBuilder {
+    /// Adds to a cell that is there already.
+    #[must_use]
+    pub fn onto(cell: Cell) -> Self {
+        let ids = 0..;
+        let machine_ids = cell.machines.iter().zip(ids.clone());
+        let machine_ids =
+            machine_ids.map(|(m, i)| (m.name.clone(), MachineId::from_index(i))).collect();
+        let user_ids = cell.users.iter().zip(ids.clone());
+        let user_ids = user_ids.map(|(user, i)| (user.clone(), UserId::from_index(i))).collect();
+        let job_ids = cell.jobs.iter().zip(ids);
+        let job_ids = job_ids.map(|(job, i)| (job.name.clone(), JobId::from_index(i))).collect();
+        Self { cell, machine_ids, user_ids, job_ids }
+    }
+
     /// Adds one machine, or as many as its `count` says.
     ///
     /// # Errors

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use cell::{Cell, Job, JobKind, Priority, Task, TaskId, TaskState, UserId};
+use cell::{Cell, GPU_DEVICE, Job, JobKind, Priority, Task, TaskId, TaskState, UserId};
 use rand::RngExt;
 use scheduler::peers::fragmentation::Fragmentation;
 use scheduler::{Accounting, PassOptions, Policy, QueueOrder, Slot, Snapshot, Speed, pass};
@@ -67,12 +67,8 @@ pub fn inflate(
     trace: &Trace,
     options: &InflateOptions,
 ) -> Result<Vec<InflationPoint>, InflateError> {
-    let capacity: u64 =
-        trace.cell.machines.iter().map(|m| u64::from(m.capacity.gpu_count) * 1000).sum();
-    if capacity == 0 {
-        return Err(InflateError::NoGpu);
-    }
-    let cell = drawn(trace, options, capacity)?;
+    let capacity = gpu_capacity(trace)?;
+    let cell = drawn(trace, options.seed, capacity, options.until_percent)?;
     let slots = Slot::all(&cell);
     let empty = Snapshot::empty(&cell, &slots, Accounting::Limits);
     let tasks: Vec<TaskId> = cell.tasks().map(|(id, _, _)| id).collect();
@@ -93,19 +89,43 @@ pub fn inflate(
     Ok(replay(empty, &plan.end, &tasks, &fragmentation, capacity, options.until_percent))
 }
 
+/// What arrives until `percent` of the cell's GPU capacity is asked for, as a trace whose tasks wait in the
+/// order of their arrival: the same arrivals as in [`inflate`] with this seed.
+///
+/// # Errors
+/// If the cell has no GPU, or no task asks for one.
+pub fn arrivals(trace: &Trace, seed: u64, percent: u32) -> Result<Trace, InflateError> {
+    let cell = drawn(trace, seed, gpu_capacity(trace)?, percent)?;
+    Ok(Trace { cell, workload: traces::Workload::All, ..trace.clone() })
+}
+
+/// Milli-GPU of all machines.
+fn gpu_capacity(trace: &Trace) -> Result<u64, InflateError> {
+    let of = |machine: &cell::Machine| u64::from(machine.capacity.gpu_count) * GPU_DEVICE.0;
+    match trace.cell.machines.iter().map(of).sum() {
+        0 => Err(InflateError::NoGpu),
+        capacity => Ok(capacity),
+    }
+}
+
 /// A cell with the trace's machines, and a job for each task drawn.
-fn drawn(trace: &Trace, options: &InflateOptions, capacity: u64) -> Result<Cell, InflateError> {
+fn drawn(
+    trace: &Trace,
+    seed: u64,
+    capacity: u64,
+    until_percent: u32,
+) -> Result<Cell, InflateError> {
     let of = workload::from_scratch(trace);
     let of: Vec<TaskId> =
         of.into_iter().filter(|id| trace.cell.job(id.job).kind == JobKind::Job).collect();
     if of.iter().all(|&id| trace.cell.task(id).limit.gpu.count == 0) {
         return Err(InflateError::NoDemand);
     }
-    let mut generator = workload::generator(options.seed, Purpose::Arrivals, 0);
+    let mut generator = workload::generator(seed, Purpose::Arrivals, 0);
     let mut jobs = Vec::new();
     let mut asked = 0;
     // Ends: each draw asks for a GPU with a chance above 0.
-    while asked * 100 < capacity * u64::from(options.until_percent) {
+    while asked * 100 < capacity * u64::from(until_percent) {
         let id = of[generator.random_range(0..of.len())];
         let limit = trace.cell.task(id).limit;
         asked += limit.gpu.total().0;

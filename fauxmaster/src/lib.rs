@@ -22,8 +22,8 @@ mod pack;
 pub use compact::{
     CompactError, CompactOptions, Compaction, PENDING_ALLOWANCE, compact, nearest_rank,
 };
-pub use inflate::{InflateError, InflateOptions, InflationPoint, inflate};
+pub use inflate::{InflateError, InflateOptions, InflationPoint, arrivals, inflate};
 pub use pack::{
-    PackError, PackOptions, Packing, QueueChoice, Start, assignment_hash, outcome_by_job, pack,
-    peak_memory_bytes,
+    PackError, PackOptions, Packing, QueueChoice, Start, allocation, assignment_hash,
+    outcome_by_job, pack, peak_memory_bytes, slots,
 };

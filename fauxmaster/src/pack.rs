@@ -79,6 +79,18 @@ impl PackOptions {
         }
     }
 
+    /// A pass by these options, with this seed.
+    #[must_use]
+    pub fn pass(&self, seed: u64) -> PassOptions<'static> {
+        PassOptions {
+            policy: self.policy.clone(),
+            queue: self.queue.for_policy(&self.policy),
+            seed,
+            speed: self.speed,
+            pending_limit: None,
+        }
+    }
+
     /// Whether each of the cell's machines is used once.
     fn is_whole(&self, trace: &Trace) -> bool {
         let have = trace.cell.machines.len();
@@ -116,6 +128,25 @@ pub struct Packing<'t> {
     pub machines: Vec<MachineFill>,
     /// The plan, with the state that it leads to.
     pub plan: Plan<'t>,
+    /// The tasks that waited, in the order of their submission.
+    pub tasks: Vec<TaskId>,
+}
+
+impl<'t> Packing<'t> {
+    /// The same workload packed by another plan, with the figures of that one; `seconds` is the wall time
+    /// that it took.
+    #[must_use]
+    pub fn with_plan(
+        self,
+        trace: &Trace,
+        options: &PackOptions,
+        plan: Plan<'t>,
+        seconds: f64,
+    ) -> Self {
+        let machines = machine_fills(&plan.end);
+        let report = report(trace, options, &plan, &self.tasks, seconds);
+        Self { report, machines, plan, tasks: self.tasks }
+    }
 }
 
 /// Packs the trace's workload.
@@ -135,22 +166,19 @@ pub fn pack<'t>(trace: &'t Trace, options: &PackOptions) -> Result<Packing<'t>, 
             (recorded, waiting)
         }
     };
-    let pass_options = PassOptions {
-        policy: options.policy.clone(),
-        queue: options.queue.for_policy(&options.policy),
-        seed: options.seed,
-        speed: options.speed,
-        pending_limit: None,
-    };
     let began = Instant::now();
-    let plan = pass(&snapshot, &tasks, &pass_options);
+    let plan = pass(&snapshot, &tasks, &options.pass(options.seed));
     let seconds = began.elapsed().as_secs_f64();
     let machines = machine_fills(&plan.end);
     let report = report(trace, options, &plan, &tasks, seconds);
-    Ok(Packing { report, machines, plan })
+    Ok(Packing { report, machines, plan, tasks })
 }
 
-fn slots(trace: &Trace, options: &PackOptions) -> Result<Vec<Slot>, PackError> {
+/// The machines that options ask for, in the order in which they are used.
+///
+/// # Errors
+/// If there are not so many.
+pub fn slots(trace: &Trace, options: &PackOptions) -> Result<Vec<Slot>, PackError> {
     let cell = &trace.cell;
     let have = cell.machines.len() * options.clones;
     let wanted = options.machines.unwrap_or(have);
@@ -212,7 +240,7 @@ fn report(
         placed_by_band,
         pending_by_band,
         preempted_count,
-        allocation: shares(end, |free, _| 1.0 - free),
+        allocation: allocation(end),
         stranding: shares(end, |free, least| free - least),
         machines_empty: rows.filter(|&row| end.tasks_on(row).is_empty()).count(),
         seconds,
@@ -223,6 +251,12 @@ fn report(
 }
 
 const RESOURCES: [&str; 4] = ["cpu", "ram", "disk", "gpu"];
+
+/// What is charged over capacity, 0..=1, for each resource that machines state.
+#[must_use]
+pub fn allocation(state: &Snapshot<'_>) -> ByResource {
+    shares(state, |free, _| 1.0 - free)
+}
 
 /// The share of the cell's capacity that `part` of each machine's free fraction makes up. `part` is given
 /// the free fraction of the resource and the least free fraction of the machine's resources.

@@ -78,6 +78,8 @@ pub enum Purpose {
     Arrivals = 3,
     /// The optimiser's search.
     Search = 4,
+    /// Which tasks run when a batch arrives, and which arrive.
+    Batch = 5,
 }
 
 /// The generator for a purpose, of trial `trial` of `seed`.

@@ -10,7 +10,7 @@ use cell::{JobId, TaskId};
 use crate::feasible;
 use crate::job_state::{self, JobState};
 use crate::preempt;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Placement, Snapshot};
 
 /// A snapshot, and what each job has placed in it as far as its own rules ask.
 #[derive(Clone, Debug)]
@@ -66,18 +66,17 @@ impl<'c> Draft<'c> {
         preempt::fits_without(&self.snapshot, &self.snapshot.demand(task), row, without)
     }
 
-    /// The score of a host in what its job would rather have: soft constraints and few tasks of the job in
-    /// one failure domain; 0..=2, larger is better.
+    /// What a job would rather have of a host: [`Snapshot::preference`], and few of its tasks in one failure
+    /// domain where it asks for spread; 0..=3, larger is better.
     pub fn preference(&mut self, task: TaskId, row: usize) -> f64 {
+        let of_machine = self.snapshot.preference(task, row);
         let job = self.snapshot.cell.job(task.job);
-        let machine = self.snapshot.cell.machine(self.snapshot.hosts[row].slot.machine);
-        let soft = feasible::soft_satisfied(&job.constraints, &machine.attributes);
         if job.spread.is_empty() {
-            return soft + 1.0;
+            return of_machine + 1.0;
         }
         let snapshot = &self.snapshot;
         let state = self.states.entry(task.job).or_insert_with(|| JobState::of(snapshot, task.job));
-        soft + state.spread_term(snapshot, job, row)
+        of_machine + state.spread_term(snapshot, job, row)
     }
 
     /// Places a task.
@@ -96,6 +95,16 @@ impl<'c> Draft<'c> {
     pub fn place_on(&mut self, task: TaskId, row: usize, gpu_devices: u16) {
         self.snapshot.place_on(task, row, Some(gpu_devices));
         self.note_placed(task, row);
+    }
+
+    /// Puts a task back where it was before a trial, on the same GPU devices. A recorded state may be
+    /// over-committed, so this does not ask whether it fits.
+    ///
+    /// # Panics
+    /// If it has a place, or others took its GPU devices meanwhile.
+    pub fn restore(&mut self, task: TaskId, placement: Placement) {
+        self.snapshot.restore(task, placement);
+        self.note_placed(task, placement.row);
     }
 
     /// Takes a task off its host, and with an alloc everything in it: returned, the given one last.
@@ -124,6 +133,23 @@ impl<'c> Draft<'c> {
         if let Some(state) = self.states.get_mut(&task.job) {
             state.add(&self.snapshot, self.snapshot.cell.job(task.job), row);
         }
+    }
+}
+
+impl Snapshot<'_> {
+    /// What a job would rather have of a machine: the part of its soft constraints that hold there, by
+    /// weight, and the part of its packages that are installed; 0..=2, 1 for each of which it asks nothing.
+    #[must_use]
+    pub fn preference(&self, task: TaskId, row: usize) -> f64 {
+        let job = self.cell.job(task.job);
+        let machine = self.cell.machine(self.hosts[row].slot.machine);
+        let soft = feasible::soft_satisfied(&job.constraints, &machine.attributes);
+        let here =
+            job.packages.iter().filter(|package| machine.packages.contains(*package)).count();
+        #[expect(clippy::cast_precision_loss, reason = "a few packages")]
+        let part =
+            if job.packages.is_empty() { 1.0 } else { here as f64 / job.packages.len() as f64 };
+        soft + part
     }
 }
 

@@ -140,7 +140,8 @@ fn tie_seed(cell: &Cell, job: &Job, demand: &Demand, seed: u64) -> u64 {
 }
 
 /// A bijection of 64 bits that scatters them (the finaliser of splitmix64, Steele et al. 2014).
-pub(crate) fn mix(value: u64) -> u64 {
+#[must_use]
+pub fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

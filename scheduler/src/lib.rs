@@ -29,7 +29,8 @@ mod tables;
 
 pub use accounting::{Accounting, UsageRatio};
 pub use draft::Draft;
+pub use equivalence::mix;
 pub use pass::{Assignment, PassOptions, PendingLimit, Plan, Speed, pass};
 pub use policy::{Base, Examine, Policy, UnknownPolicy, policies};
 pub use queue::QueueOrder;
-pub use snapshot::{Placement, Slot, Snapshot};
+pub use snapshot::{Gpus, Placement, Slot, Snapshot};

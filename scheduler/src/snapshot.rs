@@ -119,10 +119,10 @@ impl GpuTally {
 
 /// The GPU devices of a host, each with what is free of it in milli-GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Gpus {
-    pub count: u32,
-    pub free: [u16; GPU_DEVICE_COUNT_MAX],
-    pub tally: GpuTally,
+pub struct Gpus {
+    pub(crate) count: u32,
+    pub(crate) free: [u16; GPU_DEVICE_COUNT_MAX],
+    pub(crate) tally: GpuTally,
 }
 
 impl Gpus {
@@ -135,18 +135,22 @@ impl Gpus {
         Self { count, free, tally: GpuTally::default() }
     }
 
-    pub(crate) fn devices(&self) -> &[u16] {
+    /// What is free of each device, in milli-GPU, 0..=1000.
+    #[must_use]
+    pub fn devices(&self) -> &[u16] {
         &self.free[..self.count as usize]
     }
 
     /// Free milli-GPU over all devices.
-    pub(crate) fn free_total(&self) -> u32 {
+    #[must_use]
+    pub fn free_total(&self) -> u32 {
         self.devices().iter().map(|&free| u32::from(free)).sum()
     }
 
     /// The devices that a task would get, as bits: for a share the fullest device that has room (so
     /// that fragments stay together), for whole devices the first that are free. `None`: no room.
-    pub(crate) fn choose(&self, request: GpuRequest) -> Option<u16> {
+    #[must_use]
+    pub fn choose(&self, request: GpuRequest) -> Option<u16> {
         let milli = request.milli_each.0;
         let fits = |&(_, free): &(usize, &u16)| u64::from(*free) >= milli;
         match request.count {
@@ -179,14 +183,16 @@ impl Gpus {
             && chosen().all(|device| u64::from(self.free[device]) >= request.milli_each.0)
     }
 
-    fn take(&mut self, devices: u16, request: GpuRequest) {
+    /// Takes a request off these devices, as [`Gpus::choose`] chose them.
+    pub fn take(&mut self, devices: u16, request: GpuRequest) {
         self.each(devices, |free| *free -= Self::share(request));
         if devices != 0 {
             self.tally.count(request, |tasks| tasks + 1);
         }
     }
 
-    pub(crate) fn give_back(&mut self, devices: u16, request: GpuRequest) {
+    /// Gives back what a request took.
+    pub fn give_back(&mut self, devices: u16, request: GpuRequest) {
         self.each(devices, |free| *free += Self::share(request));
         if devices != 0 {
             self.tally.count(request, |tasks| tasks - 1);
@@ -468,6 +474,15 @@ impl<'c> Snapshot<'c> {
         [free.cpu, free.ram, disk, i64::from(gpus.free_total()), prod_free.cpu, prod_free.ram]
     }
 
+    /// The GPU devices of a host.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn gpus(&self, row: usize) -> Gpus {
+        self.hosts[row].gpus
+    }
+
     /// What a task is charged, in the order and the units of [`Snapshot::free`].
     #[must_use]
     pub fn charged(&self, task: TaskId) -> [i64; 6] {
@@ -559,6 +574,11 @@ impl<'c> Snapshot<'c> {
     /// none.
     pub(crate) fn place_recorded(&mut self, task: TaskId, row: usize) {
         self.put(task, row, None);
+    }
+
+    /// Puts a task back where it was, fitting or not.
+    pub(crate) fn restore(&mut self, task: TaskId, placement: Placement) {
+        self.put(task, placement.row, Some(placement.gpu_devices));
     }
 
     fn put(&mut self, task: TaskId, row: usize, devices: Option<u16>) {

@@ -10,8 +10,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use cell::Cell;
 use cell::spec::{CellBuilder, JobSpec, MachineSpec, SPEC_VERSION, SpecError};
+use cell::{Cell, JobId};
 use serde::Deserialize;
 use serde_saphyr::{Spanned, UserMessageFormatter};
 
@@ -76,6 +76,35 @@ pub(crate) fn read(
         }
     }
     Ok(builder.cell.finish())
+}
+
+/// Adds the jobs of a file, which arrive: none of them runs yet. Returns their ids.
+pub(crate) fn arrive(cell: Cell, path: &Path) -> Result<(Cell, Vec<JobId>), TraceError> {
+    let file = InputFile::read(path)?;
+    let document = parse(&file)?;
+    let refuse = |line: u64, field: &str, problem: &str| {
+        Err(Place { file: file.label.clone(), line }.field(field, problem))
+    };
+    if let Some(entry) = document.machines.first() {
+        return refuse(entry.referenced.line(), "machines", "only jobs arrive");
+    }
+    if let Some(entry) = document.alloc_sets.first() {
+        return refuse(entry.referenced.line(), "alloc_sets", "only jobs arrive");
+    }
+    let from = cell.jobs.len();
+    let mut builder = CellBuilder::onto(cell);
+    for entry in &document.jobs {
+        let line = entry.referenced.line();
+        if entry.value.tasks.iter().any(|task| task.machine.is_some() || task.alloc.is_some()) {
+            return refuse(line, "tasks", "a task that arrives does not run yet");
+        }
+        if let Err(SpecError { field, problem }) = builder.add_job(&entry.value) {
+            return refuse(line, &one_line(&field), &one_line(&problem));
+        }
+    }
+    let cell = builder.finish();
+    let ids = (from..cell.jobs.len()).map(JobId::from_index).collect();
+    Ok((cell, ids))
 }
 
 fn parse(file: &InputFile) -> Result<Document, TraceError> {

@@ -23,7 +23,7 @@ mod tests;
 
 use std::path::Path;
 
-use cell::{Cell, JobKind};
+use cell::{Cell, JobId, JobKind};
 use serde::Serialize;
 
 pub use doctor::{Doctor, Example, FileRows, Finding, FindingKind};
@@ -151,6 +151,21 @@ fn load_scaled(source: &str, text: &str, options: ReadOptions) -> Result<Trace, 
         return Err(bad_source("a cluster of Kubernetes' objects is not copied".into()));
     }
     Ok(Trace { source: source.to_owned(), ..scaled::scale(trace, copies) })
+}
+
+/// Adds the jobs of a file in the schema of `cell:DIR`, as they arrive in the trace's cell: none of them runs.
+/// Returns their ids too.
+///
+/// # Errors
+/// If the file cannot be read or is not such a file, if a job's name is taken or a task runs already, or if
+/// the cell is of Kubernetes' objects. The message is one line.
+pub fn with_arrivals(trace: Trace, path: &Path) -> Result<(Trace, Vec<JobId>), TraceError> {
+    if trace.cell.kube.is_some() {
+        let problem = "jobs arrive in Borg's cells, not in a Kubernetes cluster".to_owned();
+        return Err(TraceError::BadSource { given: trace.source, problem });
+    }
+    let (cell, jobs) = cell_folder::arrive(trace.cell, path)?;
+    Ok((Trace { cell, ..trace }, jobs))
 }
 
 /// Reads a Kubernetes cluster from one file of manifests that is in memory; messages name it by `label`.

@@ -16,6 +16,12 @@ impl Budget {
     /// Nothing: what was there stands.
     pub const ZERO: Self = Self::Steps(0);
 
+    /// Whether nothing may be spent.
+    #[must_use]
+    pub fn is_zero(self) -> bool {
+        matches!(self, Self::Steps(0) | Self::Time(Duration::ZERO))
+    }
+
     /// A meter that runs from now on.
     #[must_use]
     pub fn start(self) -> Meter {
@@ -74,6 +80,15 @@ impl Meter {
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// What is left of a budget of time; `None`: it is one of work.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        match self.budget {
+            Budget::Steps(_) => None,
+            Budget::Time(most) => Some(most.saturating_sub(self.began.elapsed())),
+        }
     }
 
     /// Time since the start.

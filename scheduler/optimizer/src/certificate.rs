@@ -14,7 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Amounts, Model, RESOURCE_COUNT, RESOURCES, UNLIMITED};
+use crate::model::{Amounts, Model, RESOURCE_COUNT, RESOURCES, UNLIMITED, WorthClass};
 
 /// A proof that a workload needs so many machines. Prices are in a unit of the certificate's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +66,12 @@ pub struct Knapsack {
 /// The most units that a knapsack may have. Our choice: 8 MB of table.
 pub const KNAPSACK_UNITS_MAX: u64 = 1 << 20;
 
+/// The largest price that there may be.
+pub(crate) const PRICE_MAX: u64 = 1 << 53;
+
+/// Certificates of what can be placed at most have prices in units of 2^-WORTH_LOG2 of a worth.
+pub const WORTH_LOG2: u32 = 12;
+
 /// What is wrong with a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
@@ -113,6 +119,29 @@ impl Verified {
             count += 1;
         }
         (have >= self.total).then_some(count)
+    }
+
+    /// The most that can be placed by worth on a mix of machines, given by shapes: what tasks are worth above
+    /// their prices, and what the machines can hold at these prices. `certificate` is the one that was
+    /// verified, with prices in units of 2^-[`WORTH_LOG2`].
+    #[must_use]
+    pub fn most_worth(
+        &self,
+        certificate: &Certificate,
+        classes: &[WorthClass],
+        mix: &[u64],
+    ) -> u64 {
+        let above = classes.iter().map(|class| {
+            let worth = u128::from(class.worth) << WORTH_LOG2;
+            let price = u128::from(certificate.tasks[class.shape].price);
+            u128::from(class.count) * worth.saturating_sub(price)
+        });
+        let held =
+            mix.iter().zip(&self.values).map(|(&n, &value)| u128::from(n) * u128::from(value));
+        let most = (above.sum::<u128>() + held.sum::<u128>()) >> WORTH_LOG2;
+        let all: u128 =
+            classes.iter().map(|class| u128::from(class.count) * u128::from(class.worth)).sum();
+        u64::try_from(most.min(all)).unwrap_or(u64::MAX)
     }
 
     /// The price of all tasks over the value of a mix of machines: a lower bound on how much of such a
@@ -223,7 +252,7 @@ pub(crate) fn proven_value(
         if !model.fits(task, shape) {
             continue;
         }
-        if price.price > 1 << 53 {
+        if price.price > PRICE_MAX {
             return Err(Flaw::Range("price".to_owned()));
         }
         let resources = (0..RESOURCE_COUNT)

@@ -3,6 +3,8 @@
 //! Everything here starts from a plan of [`scheduler`] and improves it within a budget. Bounds come with
 //! certificates in integers, which a verifier checks that shares no code with the search for them.
 
+pub mod batch;
+pub mod batches;
 pub mod bound;
 pub mod budget;
 pub mod certificate;
@@ -10,10 +12,15 @@ pub mod compact;
 pub mod disruption;
 pub mod model;
 pub mod objective;
+pub mod pack;
 pub mod proof;
 pub mod report;
+pub mod scene;
 pub mod shrink;
 pub mod table;
 
+mod insert;
 mod knapsack;
+mod milp;
 mod refill;
+mod state;

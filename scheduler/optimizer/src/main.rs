@@ -5,14 +5,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use fauxmaster::args::{CompactShape, up_to};
+use fauxmaster::args::{CompactShape, PackShape, up_to};
 use fauxmaster::cli::{self, complain, json, say};
-use fauxmaster::{CompactError, CompactOptions};
+use fauxmaster::{CompactError, CompactOptions, QueueChoice, arrivals};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use optimizer::batches::{self, BatchesOptions};
 use optimizer::bound::Effort;
 use optimizer::budget::Budget;
 use optimizer::report::BoundReport;
-use optimizer::{compact, table};
+use optimizer::scene::Fill;
+use optimizer::{compact, pack, table};
+use scheduler::QueueOrder;
 use traces::Trace;
 
 /// The optimising scheduler: lower bounds with proofs, and plans that are better than greedy's and never
@@ -40,10 +43,73 @@ enum Command {
     ///
     /// Example: optimizer compact --policy borg-hybrid --pending-allowance 0 --budget 10s
     Compact(CompactArgs),
+    /// Place batches of tasks into a running cell: greedy, and better within a budget.
+    ///
+    /// Example: optimizer batch --machines 12000 --fill 0.97 --tasks 1000 --budget 500ms --batches 5
+    Batch(BatchArgs),
+    /// Pack a workload once: greedy first, then improved.
+    ///
+    /// Example: optimizer pack --policy borg-hybrid --budget 10s
+    Pack(PackArgs),
     /// Machines needed against what is spent: for greedy, each budget, and the bound.
     ///
     /// Example: optimizer pareto --pending-allowance 0 --trials 3 --budgets 1s,5s,20s
     Pareto(ParetoArgs),
+}
+
+#[derive(Args, Debug)]
+struct PackArgs {
+    #[command(flatten)]
+    shape: PackShape,
+    #[command(flatten)]
+    certificate: CertificateArgs,
+    /// What the search may spend: 10s, 500ms, or work, as in 20000steps, which gives the same result
+    /// everywhere; 0 for greedy's plan.
+    #[arg(long, value_name = "BUDGET", default_value = "10s")]
+    budget: Budget,
+    /// Instead of the trace's tasks pack what arrives until so many per cent of the cell's GPUs are asked
+    /// for: tasks drawn from the trace, as in `experiments gpu`.
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    arrivals: Option<u32>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+struct BatchArgs {
+    #[command(flatten)]
+    shape: PackShape,
+    #[command(flatten)]
+    fill: FillArgs,
+    /// Number of tasks that arrive in a batch, where the cell is packed (--start empty).
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = up_to::<100_000>)]
+    tasks: usize,
+    /// Number of batches, each met by a cell of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = up_to::<1000>)]
+    batches: usize,
+    /// What greedy and the search may spend on a batch: time, or work as in 200steps (parts solved), which
+    /// gives the same result everywhere; 0 for greedy's plan.
+    #[arg(long, value_name = "BUDGET", default_value = "500ms")]
+    budget: Budget,
+    /// Evict at most so many running tasks.
+    #[arg(long, value_name = "N")]
+    max_victims: Option<usize>,
+    /// Number of threads; without it one for each core.
+    #[arg(long, value_name = "N", value_parser = up_to::<256>)]
+    threads: Option<usize>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How full a packed cell is before something arrives.
+#[derive(Args, Debug)]
+struct FillArgs {
+    /// The share of the scarcest resource that running tasks are charged, drawn at random from the trace;
+    /// where the cell is packed (--start empty).
+    #[arg(long, value_name = "SHARE", default_value_t = 0.97)]
+    fill: f64,
 }
 
 #[derive(Args, Debug)]
@@ -119,6 +185,8 @@ fn main() -> ExitCode {
         }),
         Command::Verify(args) => run_bound(&args, compact::check),
         Command::Compact(args) => run_compact(&args),
+        Command::Batch(args) => run_batch(&args),
+        Command::Pack(args) => run_pack(&args),
         Command::Pareto(args) => run_pareto(&args),
     })
 }
@@ -151,6 +219,42 @@ fn run_compact(args: &CompactArgs) -> anyhow::Result<ExitCode> {
         let text = if *is_json { json(&report)? } else { table::of_improved(&report) };
         Ok((text, report.failures))
     })
+}
+
+fn run_batch(args: &BatchArgs) -> anyhow::Result<ExitCode> {
+    let options = args.shape.options()?;
+    let trace = args.shape.trace.load_aloud(NAME)?;
+    let bar = spinner("batches")?;
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(args.threads.unwrap_or(0)).build()?;
+    let of = BatchesOptions {
+        fill: Fill { share: args.fill.fill, arriving: args.tasks },
+        batches: args.batches,
+        budget: args.budget,
+        max_victims: args.max_victims,
+    };
+    let progress = |done: usize| bar.set_message(format!("{done}/{} batches", args.batches));
+    let report = threads.install(|| batches::run(&trace, &options, &of, &progress));
+    bar.finish_and_clear();
+    let report = report?;
+    tell_failures(&report.failures);
+    say(NAME, &if args.json { json(&report)? } else { table::of_batches(&report) });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_pack(args: &PackArgs) -> anyhow::Result<ExitCode> {
+    let mut options = args.shape.options()?;
+    let mut trace = args.shape.trace.load_aloud(NAME)?;
+    if let Some(percent) = args.arrivals {
+        trace = arrivals(&trace, options.seed, percent)?;
+        options.queue = QueueChoice::Order(QueueOrder::Fifo);
+    }
+    let bar = spinner("packing")?;
+    let improved = pack::pack(&trace, &options, args.budget, &args.certificate.certificate);
+    bar.finish_and_clear();
+    let report = improved?.report;
+    tell_failures(&report.failures);
+    say(NAME, &if args.json { json(&report)? } else { table::of_packed(&report) });
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run_pareto(args: &ParetoArgs) -> anyhow::Result<ExitCode> {

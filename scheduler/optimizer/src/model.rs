@@ -18,6 +18,9 @@ pub const RESOURCE_COUNT: usize = 6;
 pub const RESOURCES: [&str; RESOURCE_COUNT] =
     ["cpu", "ram", "disk", "gpu", "production cpu", "production ram"];
 
+/// Position of the GPUs among them.
+pub const GPU: usize = 3;
+
 /// An amount of each resource: milli-cores, bytes, bytes, milli-GPU, milli-cores, bytes.
 pub type Amounts = [u64; RESOURCE_COUNT];
 
@@ -35,6 +38,19 @@ pub struct TaskShape {
     pub count: u64,
     /// How many of them may stay pending.
     pub picky_count: u64,
+}
+
+/// Tasks of one shape that are worth the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorthClass {
+    /// Position of the shape in the model.
+    pub shape: usize,
+    /// Level of their band, 0 for the highest.
+    pub level: usize,
+    /// What each is worth.
+    pub worth: u64,
+    /// How many there are.
+    pub count: u64,
 }
 
 /// Machines that are alike.

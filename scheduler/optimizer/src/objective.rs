@@ -8,7 +8,7 @@
 //! 2. *lost*: for each band from the top, the [work lost](Objective::lost) by tasks that were evicted,
 //!    wherever they run then. Less is better.
 //! 3. *victims*: how many were evicted. Fewer is better.
-//! 4. *preference*: soft constraints and spread of what was placed, see [`Draft::preference`].
+//! 4. *preference*: soft constraints, packages and spread of what was placed, see [`Draft::preference`].
 //!
 //! | figure | of a task | unit |
 //! |---|---|---|
@@ -79,6 +79,19 @@ impl<'c> Objective<'c> {
         let parts = amounts.iter().zip(self.mean).filter(|&(_, mean)| mean > 0.0);
         let largest = parts.map(|(&amount, mean)| float(amount) / mean).fold(0.0, f64::max);
         ((largest * 1000.0).ceil() as u64).max(1)
+    }
+
+    /// CPU, RAM, disk and GPU of the mean machine, in the units of [`Snapshot::free`]; 0 where machines have or
+    /// state none.
+    #[must_use]
+    pub fn mean(&self) -> [f64; 4] {
+        self.mean
+    }
+
+    /// The priority of a task.
+    #[must_use]
+    pub fn priority(&self, task: TaskId) -> Priority {
+        self.cell.job(task.job).priority
     }
 
     /// What it is worth that a task runs; compared inside its band alone.
@@ -163,6 +176,19 @@ pub struct Score {
     pub preference: u64,
 }
 
+impl Score {
+    /// Adds what other tasks make up.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for level in 0..BAND_COUNT {
+            self.running[level] += other.running[level];
+            self.net[level] += other.net[level];
+            self.lost[level] += other.lost[level];
+        }
+        self.victim_count += other.victim_count;
+        self.preference += other.preference;
+    }
+}
+
 impl PartialOrd for Score {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
@@ -180,8 +206,8 @@ impl Ord for Score {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=2")]
-fn millionths(preference: f64) -> u64 {
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..=3")]
+pub(crate) fn millionths(preference: f64) -> u64 {
     (preference * 1e6).round() as u64
 }
 

@@ -126,24 +126,30 @@ impl Proofs {
         best
     }
 
-    /// Writes the certificates as JSON: to a temporary file first, which is then renamed.
+    /// Writes the certificates as JSON, see [`save`].
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> anyhow::Result<()> {
-        let file = CertificateFile {
-            version: 1,
-            certificates: self.all.iter().map(|proof| proof.certificate.clone()).collect(),
-        };
-        let failed = || format!("cannot write {}", path.display());
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).with_context(failed)?;
-        let mut temporary = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
-        serde_json::to_writer(&mut temporary, &file).with_context(failed)?;
-        temporary.persist(path).with_context(failed)?;
-        Ok(())
+        let all: Vec<Certificate> = self.all.iter().map(|of| of.certificate.clone()).collect();
+        save(&all, path)
     }
+}
+
+/// Writes certificates as JSON: to a temporary file first, which is then renamed.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn save(certificates: &[Certificate], path: &Path) -> anyhow::Result<()> {
+    let file = CertificateFile { version: 1, certificates: certificates.to_vec() };
+    let failed = || format!("cannot write {}", path.display());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).with_context(failed)?;
+    let mut temporary = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
+    serde_json::to_writer(&mut temporary, &file).with_context(failed)?;
+    temporary.persist(path).with_context(failed)?;
+    Ok(())
 }
 
 /// A file of certificates.

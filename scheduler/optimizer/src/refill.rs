@@ -5,17 +5,25 @@
 //! bin slack: Gupta and Ho 1999), gathers that room on the last of them, where a waiting task then fits.
 //! A refill that leaves tasks of more worth waiting than before is taken back.
 
+use cell::GpuRequest;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
+use scheduler::Gpus;
 
-use crate::model::{Amounts, RESOURCE_COUNT};
+use crate::model::{Amounts, GPU, RESOURCE_COUNT, UNLIMITED};
+use crate::objective::ByBand;
 
 /// A task as the search sees it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item {
     pub demand: Amounts,
-    /// Worth: what waiting costs. At least 1.
+    /// The devices that it needs.
+    pub gpu: GpuRequest,
+    /// What the room that it takes is worth. At least 1.
     pub price: u64,
+    /// What waiting costs: so much, at this level; level 0 is compared first.
+    pub level: usize,
+    pub worth: u64,
     /// Index of its set of hard constraints.
     pub rules: usize,
     /// The job, where its tasks must be on different machines.
@@ -30,6 +38,11 @@ pub(crate) struct Bin {
     /// What the items may take: the capacity less what stays where it is.
     pub room: Amounts,
     pub free: Amounts,
+    /// The devices, as far as items may take them; and what is left of them.
+    pub gpu_room: Gpus,
+    pub gpus: Gpus,
+    /// The devices of each item, one bit each; parallel to `items`.
+    pub devices: Vec<u16>,
     /// Which rules hold there, by index.
     pub shape: usize,
     pub items: Vec<u32>,
@@ -47,6 +60,8 @@ pub(crate) struct Board {
     /// these make of its room.
     pub multipliers: Vec<[f64; RESOURCE_COUNT]>,
 }
+
+const MILLI_A_DEVICE: f64 = 1000.0;
 
 /// How hard one refill tries.
 #[derive(Clone, Copy, Debug)]
@@ -97,10 +112,19 @@ impl Board {
                 }
                 !is_taken
             });
-            let Bin { room, shape, .. } = self.bins[bin];
-            let mut free = room;
-            taken.iter().for_each(|&item| take(&mut free, &self.items[item as usize].demand));
-            filled.push(Bin { room, free, shape, items: taken });
+            let Bin { room, gpu_room, shape, .. } = self.bins[bin];
+            let mut gpus = gpu_room;
+            let devices = taken.iter().map(|&item| {
+                let Item { gpu, .. } = self.items[item as usize];
+                let devices = gpus.choose(gpu).expect("chosen in this order");
+                gpus.take(devices, gpu);
+                devices
+            });
+            let devices = devices.collect();
+            let mut new =
+                Bin { room, free: room, gpu_room, gpus: gpu_room, devices, shape, items: taken };
+            new.settle(&self.items);
+            filled.push(new);
         }
         let waits = self.worth_of(&pool);
         let is_better = waits < had_waiting || {
@@ -117,20 +141,30 @@ impl Board {
         is_better
     }
 
-    fn worth_of(&self, items: &[u32]) -> u128 {
-        items.iter().map(|&item| u128::from(self.items[item as usize].price)).sum()
+    fn worth_of(&self, items: &[u32]) -> ByBand {
+        let mut worth = ByBand::default();
+        for &item in items {
+            let Item { level, worth: of, .. } = self.items[item as usize];
+            worth[level] += of;
+        }
+        worth
     }
 
-    /// The square of a bin's room by worth: for the same room in sum, more where it is on fewer bins.
+    /// The square of a bin's room by worth: for the same room in sum, more where it is on fewer bins, and
+    /// on fewer devices of a bin.
     fn square(&self, bin: &Bin) -> f64 {
-        self.worth(bin.shape, &bin.free).powi(2)
+        let of = self.multipliers[bin.shape][GPU] * MILLI_A_DEVICE;
+        let part = |&milli: &u16| (f64::from(milli) / MILLI_A_DEVICE).powi(2);
+        let on_devices: f64 = bin.gpus.devices().iter().map(part).sum();
+        self.worth(bin.shape, &bin.free).powi(2) + of * of * on_devices
     }
 
     /// Empties a bin; its items wait.
     pub(crate) fn empty(&mut self, bin: usize) {
         let bin = &mut self.bins[bin];
         self.waiting.append(&mut bin.items);
-        bin.free = bin.room;
+        bin.devices.clear();
+        bin.settle(&self.items);
     }
 
     /// What the free room of a bin is worth.
@@ -141,6 +175,26 @@ impl Board {
     fn worth(&self, shape: usize, free: &Amounts) -> f64 {
         let of = &self.multipliers[shape];
         (0..RESOURCE_COUNT).filter(|&r| of[r] > 0.0).map(|r| of[r] * float(free[r])).sum()
+    }
+}
+
+impl Bin {
+    /// Works out what its items leave of its room.
+    pub(crate) fn settle(&mut self, items: &[Item]) {
+        self.free = self.room;
+        self.gpus = self.gpu_room;
+        for (&item, &devices) in self.items.iter().zip(&self.devices) {
+            let Item { demand, gpu, .. } = &items[item as usize];
+            take(&mut self.free, demand);
+            self.gpus.take(devices, *gpu);
+        }
+    }
+
+    /// Keeps those of its items that `keeps` says.
+    pub(crate) fn retain(&mut self, items: &[Item], keeps: impl Fn(u32) -> bool) {
+        let kept = self.items.iter().zip(&self.devices).filter(|&(&item, _)| keeps(item));
+        (self.items, self.devices) = kept.map(|(&item, &devices)| (item, devices)).unzip();
+        self.settle(items);
     }
 }
 
@@ -187,13 +241,13 @@ impl<'a> Filler<'a> {
 
     /// Positions in the pool, ascending.
     fn run(mut self) -> Vec<usize> {
-        let room = self.board.bins[self.bin].room;
-        self.search(0, room);
+        let Bin { room, gpu_room, .. } = self.board.bins[self.bin];
+        self.search(0, room, &gpu_room);
         self.best
     }
 
     /// Returns whether nothing better can be found.
-    fn search(&mut self, from: usize, free: Amounts) -> bool {
+    fn search(&mut self, from: usize, free: Amounts, gpus: &Gpus) -> bool {
         if self.worth > self.best_worth {
             self.best_worth = self.worth;
             self.best.clone_from(&self.chosen);
@@ -221,7 +275,20 @@ impl<'a> Filler<'a> {
             take(&mut left, &item.demand);
             self.chosen.push(position);
             self.worth += item.price;
-            let is_done = self.search(position + 1, left);
+            let is_done = match item.gpu.count {
+                0 => self.search(position + 1, left, gpus),
+                _ => {
+                    let Some(devices) = gpus.choose(item.gpu) else {
+                        self.worth -= item.price;
+                        self.chosen.pop();
+                        refused = Some(item.kind);
+                        continue;
+                    };
+                    let mut gpus = *gpus;
+                    gpus.take(devices, item.gpu);
+                    self.search(position + 1, left, &gpus)
+                }
+            };
             self.worth -= item.price;
             self.chosen.pop();
             if is_done {
@@ -244,7 +311,9 @@ impl<'a> Filler<'a> {
 
 fn take(free: &mut Amounts, demand: &Amounts) {
     for r in 0..RESOURCE_COUNT {
-        free[r] -= demand[r];
+        if free[r] != UNLIMITED {
+            free[r] -= demand[r];
+        }
     }
 }
 

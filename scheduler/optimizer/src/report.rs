@@ -1,6 +1,8 @@
 //! What `bound`, `compact` and `pack` report; the keys of their `--json` output.
 
-use fauxmaster::report::CompactReport;
+use std::collections::BTreeMap;
+
+use fauxmaster::report::{ByResource, CompactReport, PackReport};
 use serde::Serialize;
 
 use crate::shrink::Waypoint;
@@ -103,4 +105,116 @@ pub struct ParetoPoint {
     pub machines_median: usize,
     /// Machines over the trial's bound, less 1: the median over the trials.
     pub gap: f64,
+}
+
+/// A packing, improved.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PackedReport {
+    /// As [`PackReport`], of the improved plan; `seconds` are those of everything.
+    #[serde(flatten)]
+    pub pack: PackReport,
+    /// The part of the worth that any packing on these machines could place at most, by the proven bound,
+    /// and that this one does not place: 0..=1, all bands together; `None` where there is no bound.
+    pub gap: Option<f64>,
+    /// The same of greedy's plan.
+    pub greedy_gap: Option<f64>,
+    /// The same for the highest band alone, then for the two highest together, and so on.
+    pub gap_by_level: Vec<LevelGap>,
+    /// What tasks ask for that have no place, over what all tasks ask for, 0..=1.
+    pub unplaced: ByResource,
+    /// The same of greedy's plan.
+    pub greedy_unplaced: ByResource,
+    /// Greedy's plan.
+    pub greedy: PackReport,
+    /// The budget of the search.
+    pub budget: String,
+    /// Steps taken.
+    pub steps: u64,
+    /// Seconds of the search.
+    pub search_seconds: f64,
+    /// The file with the certificates.
+    pub certificate: String,
+    /// What failed, and why; what was found without it stands.
+    pub failures: Vec<String>,
+}
+
+/// How much of their worth the tasks of the highest bands have a place for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LevelGap {
+    /// The lowest of these bands.
+    pub down_to: &'static str,
+    /// Worth of what is placed, in 1/100 of 1/1000 machine.
+    pub placed: u64,
+    /// What greedy placed.
+    pub greedy_placed: u64,
+    /// No packing on these machines places more.
+    pub placed_upper_bound: u64,
+    /// What is missing of that, 0..=1.
+    pub gap: f64,
+    /// The same of greedy's plan.
+    pub greedy_gap: f64,
+}
+
+/// Batches placed into a running cell.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BatchesReport {
+    /// Name of the policy that greedy follows.
+    pub policy: String,
+    /// Name of the accounting.
+    pub accounting: &'static str,
+    /// The seed of everything random.
+    pub seed: u64,
+    /// Number of machines.
+    pub machine_count: usize,
+    /// The budget of each batch.
+    pub budget: String,
+    /// Batch by batch.
+    pub batches: Vec<BatchReport>,
+    /// Batches whose plan is better than greedy's by the objective; none is worse.
+    pub better_count: usize,
+    /// What failed, and why; what was found without it stands.
+    pub failures: Vec<String>,
+}
+
+/// One batch.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BatchReport {
+    /// Number of tasks that arrived.
+    pub task_count: usize,
+    /// What was charged before, over capacity, 0..=1, by resource.
+    pub allocation_before: ByResource,
+    /// Greedy's plan.
+    pub greedy: PlanReport,
+    /// The better one.
+    pub plan: PlanReport,
+    /// Whether it is better by the objective.
+    pub is_better: bool,
+    /// Seconds that greedy took.
+    pub greedy_seconds: f64,
+    /// Seconds in all, greedy's included.
+    pub seconds: f64,
+    /// Parts solved.
+    pub solves: u64,
+    /// Parts whose proposal was better.
+    pub improvements: u64,
+}
+
+/// A plan for tasks that arrive.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlanReport {
+    /// Tasks of the batch that have a place.
+    pub placed_count: usize,
+    /// Those that have none.
+    pub pending_count: usize,
+    /// Running tasks that are evicted, each once.
+    pub victim_count: usize,
+    /// Of these, those that have another place.
+    pub placed_again_count: usize,
+    /// What the placed tasks are worth less what the evicted ones were that have no place, by band, in 1/100
+    /// of 1/1000 machine; see `optimizer::objective`.
+    pub net_worth: BTreeMap<&'static str, i128>,
+    /// Their sum, in mean machines.
+    pub net_worth_machines: f64,
+    /// Work lost by evictions, in machine hours.
+    pub work_lost_machine_hours: f64,
 }

@@ -2,7 +2,7 @@
 //!
 //! The last machine is emptied, and refills go on until everything has a place again; then the next.
 //! Tasks that may stay pending are set aside first, the dearest of them. What no refill may move (allocs
-//! and what is in them, GPUs, limits on spread, daemons) stays where greedy put it, and so do the machines
+//! and what is in them, limits on spread, daemons) stays where greedy put it, and so do the machines
 //! that it is on.
 
 use std::collections::BTreeMap;
@@ -16,10 +16,11 @@ use serde::Serialize;
 use crate::budget::Meter;
 use crate::certificate::Certificate;
 use crate::model::{Model, RESOURCE_COUNT, UNLIMITED};
+use crate::objective::{Objective, level};
 use crate::refill::{Bin, Board, Item, Reach};
 
 /// Waiting tasks in a refill. Measured on the 2011 cell: more only makes the search longer.
-const REACH: Reach = Reach { waiting: 10, nodes: 300, withheld_one_in: 8 };
+pub(crate) const REACH: Reach = Reach { waiting: 10, nodes: 300, withheld_one_in: 8 };
 
 /// Machines with room are listed anew after so many refills.
 const LISTED_FOR: u64 = 2000;
@@ -64,9 +65,9 @@ pub fn shrink<'c>(
     let mut board = problem.board(greedy, slots);
     problem.set_aside(&mut board);
     let mut count = slots.len();
-    let mut best: Option<(usize, Vec<Vec<u32>>)> = None;
+    let mut best: Option<(usize, Vec<Bin>)> = None;
     let mut path = Vec::new();
-    let mut search = Search { roomy: Vec::new(), listed_at: None };
+    let mut search = Search::default();
     'budget: while count > bound.max(1) && problem.is_free(greedy, count - 1) {
         count -= 1;
         board.empty(count);
@@ -79,7 +80,7 @@ pub fn shrink<'c>(
         }
         let seconds = meter.elapsed().as_secs_f64();
         path.push(Waypoint { steps: meter.steps(), seconds, machines: count });
-        best = Some((count, board.bins[..count].iter().map(|bin| bin.items.clone()).collect()));
+        best = Some((count, board.bins[..count].to_vec()));
     }
     let end = match best {
         Some((count, on)) => problem.rebuild(greedy, &slots[..count], &on),
@@ -89,15 +90,15 @@ pub fn shrink<'c>(
 }
 
 /// Which machines are refilled next.
-#[derive(Debug)]
-struct Search {
+#[derive(Debug, Default)]
+pub(crate) struct Search {
     /// Machines with room, as they were when listed.
     roomy: Vec<usize>,
     listed_at: Option<u64>,
 }
 
 impl Search {
-    fn bins(
+    pub(crate) fn bins(
         &mut self,
         board: &Board,
         count: usize,
@@ -132,6 +133,15 @@ impl Search {
     }
 }
 
+/// By what waiting tasks are compared.
+#[derive(Clone, Copy, Debug)]
+enum Worth<'a, 'c> {
+    /// By their prices: all have to be placed, and little room is missing where little waits.
+    Price,
+    /// By what they are worth, which is not the same as the room that they take.
+    Of(&'a Objective<'c>),
+}
+
 /// What the search for a packing knows of the workload.
 #[derive(Debug)]
 pub struct Problem<'a, 'c> {
@@ -147,6 +157,7 @@ pub struct Problem<'a, 'c> {
     pub prices: &'a Certificate,
     /// Which tasks may stay pending, parallel to `tasks`.
     pub may_wait: &'a [bool],
+    worth: Worth<'a, 'c>,
     index: BTreeMap<TaskId, u32>,
 }
 
@@ -162,17 +173,22 @@ impl<'a, 'c> Problem<'a, 'c> {
         may_wait: &'a [bool],
     ) -> Self {
         let index = tasks.iter().copied().zip(0..).collect();
-        Self { cell, tasks, accounting, model, prices, may_wait, index }
+        Self { cell, tasks, accounting, model, prices, may_wait, worth: Worth::Price, index }
+    }
+
+    /// The same, with what waits compared by what it is worth.
+    #[must_use]
+    pub fn by_worth(self, objective: &'a Objective<'c>) -> Self {
+        Self { worth: Worth::Of(objective), ..self }
     }
 
     /// Whether a refill may move a task.
-    fn is_movable(&self, task: TaskId) -> bool {
+    pub(crate) fn is_movable(&self, task: TaskId) -> bool {
         let job = self.cell.job(task.job);
         job.kind == JobKind::Job
             && job.alloc_set.is_none()
             && !job.tied_to_machines
             && self.cell.kube.is_none()
-            && self.cell.task(task).limit.gpu.count == 0
             && job.spread.iter().all(|spread| spread.max_per_domain.is_none())
     }
 
@@ -181,7 +197,7 @@ impl<'a, 'c> Problem<'a, 'c> {
         snapshot.tasks_on(row).iter().all(|&task| self.is_movable(task))
     }
 
-    fn board(&self, snapshot: &Snapshot<'_>, slots: &[Slot]) -> Board {
+    pub(crate) fn board(&self, snapshot: &Snapshot<'_>, slots: &[Slot]) -> Board {
         let mut kinds = BTreeMap::new();
         let items: Vec<Item> = self
             .tasks
@@ -189,13 +205,19 @@ impl<'a, 'c> Problem<'a, 'c> {
             .zip(&self.model.shape_of_task)
             .map(|(task, shape)| {
                 let shape = shape.unwrap_or(0);
-                let apart = self.cell.job(task.job).different_machines.then_some(task.job.0);
-                let next = kinds.len();
-                let kind = *kinds.entry((shape, apart)).or_insert(next);
+                let job = self.cell.job(task.job);
+                let apart = job.different_machines.then_some(task.job.0);
                 let of = &self.model.tasks[shape];
                 // What has no price must not be left behind either.
                 let price = self.prices.tasks[shape].price.max(1);
-                Item { demand: of.demand, price, rules: of.rules, apart, kind }
+                let (level, worth) = match self.worth {
+                    Worth::Price => (0, price),
+                    Worth::Of(objective) => (level(job.priority), objective.worth(*task)),
+                };
+                let next = kinds.len();
+                let kind = *kinds.entry((shape, apart, level, worth)).or_insert(next);
+                let gpu = self.cell.task(*task).limit.gpu;
+                Item { demand: of.demand, gpu, price, level, worth, rules: of.rules, apart, kind }
             })
             .collect();
         let bins = slots
@@ -204,18 +226,23 @@ impl<'a, 'c> Problem<'a, 'c> {
             .map(|(row, &slot)| {
                 let shape = self.model.machine_shape(slot);
                 let mut room = self.model.machines[shape].capacity;
-                let mut on = Vec::new();
+                let gpus = snapshot.gpus(row);
+                let (mut on, mut devices, mut gpu_room) = (Vec::new(), Vec::new(), gpus);
                 for task in snapshot.tasks_on(row) {
                     let item = self.index[task];
+                    let Item { demand, gpu, .. } = &items[item as usize];
                     if self.is_movable(*task) {
+                        let has = snapshot.placement(*task).map_or(0, |at| at.gpu_devices);
+                        gpu_room.give_back(has, *gpu);
+                        devices.push(has);
                         on.push(item);
                     } else {
-                        subtract(&mut room, &items[item as usize].demand);
+                        subtract(&mut room, demand);
                     }
                 }
-                let mut free = room;
-                on.iter().for_each(|&item| subtract(&mut free, &items[item as usize].demand));
-                Bin { room, free, shape, items: on }
+                let mut bin = Bin { room, free: room, gpu_room, gpus, devices, shape, items: on };
+                bin.settle(&items);
+                bin
             })
             .collect();
         let waits = |task: &TaskId| snapshot.placement(*task).is_none() && self.is_movable(*task);
@@ -255,18 +282,19 @@ impl<'a, 'c> Problem<'a, 'c> {
         if !aside.is_empty() {
             board.waiting.retain(|item| !aside.contains(item));
             for bin in &mut board.bins {
-                bin.items.retain(|item| !aside.contains(item));
-                bin.free = bin.room;
-                for &item in &bin.items {
-                    subtract(&mut bin.free, &board.items[item as usize].demand);
-                }
+                bin.retain(&board.items, |item| !aside.contains(&item));
             }
         }
     }
 
     /// The packing as a snapshot: what may not move as in `greedy`, the rest as on the board. Every
     /// placement is checked again.
-    fn rebuild(&self, greedy: &Snapshot<'c>, slots: &[Slot], on: &[Vec<u32>]) -> Snapshot<'c> {
+    pub(crate) fn rebuild(
+        &self,
+        greedy: &Snapshot<'c>,
+        slots: &[Slot],
+        bins: &[Bin],
+    ) -> Snapshot<'c> {
         let mut end = Snapshot::empty(self.cell, slots, self.accounting);
         // Allocs first, so that what runs in them finds its host.
         for kind in [JobKind::AllocSet, JobKind::Job] {
@@ -283,13 +311,13 @@ impl<'a, 'c> Problem<'a, 'c> {
                 end.place_on(task, row, Some(at.gpu_devices));
             }
         }
-        for (row, items) in on.iter().enumerate() {
+        for (row, bin) in bins.iter().enumerate() {
             let mut apart = std::collections::BTreeSet::new();
-            for &item in items {
+            for (&item, &devices) in bin.items.iter().zip(&bin.devices) {
                 let task = self.tasks[item as usize];
                 let job = self.cell.job(task.job);
                 assert!(!job.different_machines || apart.insert(task.job), "different machines");
-                end.place(task, row);
+                end.place_on(task, row, Some(devices));
             }
         }
         end

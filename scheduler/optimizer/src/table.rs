@@ -2,7 +2,7 @@
 
 use fauxmaster::table::{grouped, percent, table};
 
-use crate::report::{BoundReport, ImprovedReport, ParetoReport};
+use crate::report::{BatchesReport, BoundReport, ImprovedReport, PackedReport, ParetoReport};
 
 /// Bounds by method.
 #[must_use]
@@ -76,6 +76,109 @@ pub fn of_improved(report: &ImprovedReport) -> String {
         clones = copies(compact.clones),
         seconds = compact.seconds,
         seed = compact.seed,
+        certificate = report.certificate,
+    )
+}
+
+/// Batches placed into a running cell.
+#[must_use]
+pub fn of_batches(report: &BatchesReport) -> String {
+    let mut rows = table(&[
+        "batch",
+        "plan",
+        "placed",
+        "wait",
+        "net worth",
+        "victims",
+        "placed again",
+        "machine hours lost",
+        "seconds",
+        "solved",
+        "better",
+    ]);
+    for (number, batch) in report.batches.iter().enumerate() {
+        let greedy = ("greedy", &batch.greedy, batch.greedy_seconds, None);
+        let search = (batch.solves, batch.improvements);
+        let better = ("improved", &batch.plan, batch.seconds, Some(search));
+        for (name, plan, seconds, search) in [greedy, better] {
+            let cell =
+                |of: fn((u64, u64)) -> u64| search.map_or(String::new(), |s| of(s).to_string());
+            rows.add_row([
+                number.to_string(),
+                name.to_owned(),
+                grouped(plan.placed_count),
+                grouped(plan.pending_count),
+                format!("{:.3}", plan.net_worth_machines),
+                grouped(plan.victim_count),
+                grouped(plan.placed_again_count),
+                format!("{:.3}", plan.work_lost_machine_hours),
+                format!("{seconds:.3}"),
+                cell(|(solves, _)| solves),
+                cell(|(_, better)| better),
+            ]);
+        }
+    }
+    format!(
+        "{policy}, by {accounting}, {machines} machines, within {budget} a batch: better than greedy in \
+         {better} of {count} batches, worse in none\n{rows}\n\
+         net worth in mean machines: what is placed less what was evicted and has no place; seed {seed}",
+        policy = report.policy,
+        accounting = report.accounting,
+        machines = grouped(report.machine_count),
+        budget = report.budget,
+        better = report.better_count,
+        count = report.batches.len(),
+        seed = report.seed,
+    )
+}
+
+/// A packing that was improved.
+#[must_use]
+pub fn of_packed(report: &PackedReport) -> String {
+    let count = |worth: u64| grouped(usize::try_from(worth / 100_000).unwrap_or(usize::MAX));
+    let mut levels =
+        table(&["bands down to", "greedy placed", "placed", "at most", "greedy's gap", "gap"]);
+    for level in &report.gap_by_level {
+        levels.add_row([
+            level.down_to.to_owned(),
+            count(level.greedy_placed),
+            count(level.placed),
+            count(level.placed_upper_bound),
+            percent(level.greedy_gap),
+            percent(level.gap),
+        ]);
+    }
+    let parts: Vec<String> = report
+        .unplaced
+        .iter()
+        .map(|(resource, &part)| {
+            format!(
+                "{} {} (greedy {})",
+                resource,
+                percent(part),
+                percent(report.greedy_unplaced[resource])
+            )
+        })
+        .collect();
+    let pack = &report.pack;
+    format!(
+        "{policy}, by {accounting}, improved within {budget}: {placed} of {tasks} tasks have a place on \
+         {machines} machines, {pending} wait (greedy: {greedy})\n\
+         {levels}\n\
+         placed by worth, in mean machines; without a place by what is asked for: {parts}\n\
+         {steps} steps, {seconds:.1} s, seed {seed}; certificates: {certificate}",
+        policy = pack.policy,
+        accounting = pack.accounting,
+        budget = report.budget,
+        placed = grouped(pack.placed_count),
+        tasks = grouped(pack.task_count),
+        machines = grouped(pack.machine_count),
+        pending = grouped(pack.pending_count),
+        greedy = grouped(report.greedy.pending_count),
+        parts = parts.join(", "),
+        steps = grouped(usize::try_from(report.steps).unwrap_or(usize::MAX)),
+        seconds = pack.seconds,
+        seed = pack.seed,
         certificate = report.certificate,
     )
 }

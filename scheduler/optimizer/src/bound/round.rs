@@ -1,7 +1,7 @@
 //! From a solver's prices, which are floats, to a certificate's, which are integers.
 
 use crate::certificate::{
-    Certificate, Knapsack, MachineValue, TaskPrice, capacity, constraints, proven_value,
+    Certificate, Knapsack, MachineValue, PRICE_MAX, TaskPrice, capacity, constraints, proven_value,
 };
 use crate::model::{Amounts, Model, RESOURCE_COUNT, UNLIMITED};
 
@@ -26,8 +26,17 @@ pub(crate) struct Prices {
 /// price is lowered to what the multipliers cover.
 pub(crate) fn certificate(model: &Model, method: &str, prices: &Prices) -> Certificate {
     let dearest = prices.tasks.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-    let scale = f64::from(2_u32).powi(36) / dearest;
     debug_assert_eq!(PRICE_LOG2, 36);
+    certificate_in(model, method, prices, f64::from(2_u32).powi(36) / dearest)
+}
+
+/// The same with prices multiplied by `scale`.
+pub(crate) fn certificate_in(
+    model: &Model,
+    method: &str,
+    prices: &Prices,
+    scale: f64,
+) -> Certificate {
     let unit = f64::from(1 << DENOMINATOR_LOG2);
     let multipliers: Vec<Amounts> = model
         .machines
@@ -53,7 +62,7 @@ pub(crate) fn certificate(model: &Model, method: &str, prices: &Prices) -> Certi
             .map(|(task, price)| TaskPrice {
                 demand: task.demand,
                 constraints: constraints(model, task.rules),
-                price: whole(price.max(0.0) * scale),
+                price: whole(price.max(0.0) * scale).min(PRICE_MAX),
             })
             .collect(),
         machines: model

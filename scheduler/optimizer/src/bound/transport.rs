@@ -72,7 +72,7 @@ pub fn transport(model: &Model, mix: &[u64]) -> Result<Certificate, BoundError> 
 }
 
 /// The resources that a machine shape has a stated, positive amount of.
-fn constrained(model: &Model, machine: usize) -> impl Iterator<Item = usize> {
+pub(super) fn constrained(model: &Model, machine: usize) -> impl Iterator<Item = usize> {
     let capacity = model.machines[machine].capacity;
     (0..RESOURCE_COUNT).filter(move |&r| capacity[r] != UNLIMITED && capacity[r] > 0)
 }

@@ -1,0 +1,208 @@
+//! Packing once: greedy, then improved.
+//!
+//! From scratch every task may go anywhere, so the search refills machines and counts what is left waiting
+//! by its worth, level by level ([`crate::objective`]). The proven bound beside it is of worth: no packing on
+//! these machines places more.
+
+use std::path::Path;
+use std::time::Instant;
+
+use cell::{Band, TaskId};
+use fauxmaster::report::ByResource;
+use fauxmaster::workload::{Purpose, generator};
+use fauxmaster::{PackOptions, Packing, Start};
+use rand::Rng;
+use scheduler::{Assignment, Plan, Slot, Snapshot, pass};
+use traces::Trace;
+
+use crate::bound::{self, classes};
+use crate::budget::{Budget, Meter};
+use crate::certificate::{Certificate, verify};
+use crate::model::{Model, RESOURCES, WorthClass};
+use crate::objective::{BAND_COUNT, ByBand, Objective, Score};
+use crate::proof::save;
+use crate::report::{LevelGap, PackedReport};
+use crate::shrink::{Problem, REACH, Search};
+
+/// A packing that was improved.
+#[derive(Debug)]
+pub struct Improved<'t> {
+    /// What came out.
+    pub packing: Packing<'t>,
+    /// What is said of it.
+    pub report: PackedReport,
+}
+
+/// Packs by greedy, then improves within the budget; saves the certificates of the bound.
+///
+/// # Errors
+/// If there are too few machines for what is asked, or the certificates cannot be written.
+///
+/// # Panics
+/// If the search made the plan worse, which would be a bug.
+pub fn pack<'t>(
+    trace: &'t Trace,
+    options: &PackOptions,
+    budget: Budget,
+    certificate: &Path,
+) -> anyhow::Result<Improved<'t>> {
+    let began = Instant::now();
+    let greedy = fauxmaster::pack(trace, options)?;
+    let cell = &trace.cell;
+    let objective = Objective::of(cell, options.accounting);
+    let end = &greedy.plan.end;
+    let slots: Vec<Slot> = (0..end.machine_count()).map(|row| end.slot(row)).collect();
+    let mut failures = Vec::new();
+    let model = Model::of(cell, &greedy.tasks, options.accounting, 0, &|_| false);
+    let mix = model.mix(&slots);
+    let (of_classes, in_allocs) = classes(&model, &objective, &greedy.tasks);
+    let mut meter = budget.start();
+    let refilled = match (options.start, bound::worth(&model, &mix, &of_classes, true)) {
+        (Start::Empty, Ok(prices)) => {
+            let may_wait = vec![true; greedy.tasks.len()];
+            let accounting = options.accounting;
+            let problem = Problem::new(cell, &greedy.tasks, accounting, &model, &prices, &may_wait)
+                .by_worth(&objective);
+            let mut random = generator(options.seed, Purpose::Search, 0);
+            let end = refill(&problem, end, &slots, &mut meter, &mut random);
+            Some(fill_up(&end, &greedy.tasks, options))
+        }
+        (_, Err(error)) => {
+            failures.push(error.to_string());
+            None
+        }
+        (Start::Recorded, Ok(_)) => None,
+    };
+    let start = Snapshot::empty(cell, &slots, options.accounting);
+    let score = |end: &Snapshot<'t>| objective.score(&start, end, &greedy.tasks, &[]);
+    let had = score(end);
+    let better = refilled.map(|plan| (score(&plan.end), plan)).filter(|(has, _)| *has > had);
+    let greedy_report = greedy.report.clone();
+    let greedy_unplaced = unplaced(&greedy);
+    let (has, packing) = match better {
+        Some((has, plan)) => {
+            let seconds = began.elapsed().as_secs_f64();
+            (has, greedy.with_plan(trace, options, plan, seconds))
+        }
+        None => (had.clone(), greedy),
+    };
+    assert!(has >= had, "a search that makes the plan worse");
+    let (gaps, certificates) =
+        gaps(&model, &mix, &of_classes, in_allocs, [&has, &had], &mut failures);
+    save(&certificates, certificate)?;
+    let last = gaps.last();
+    let report = PackedReport {
+        pack: packing.report.clone(),
+        gap: last.map(|level| level.gap),
+        greedy_gap: last.map(|level| level.greedy_gap),
+        gap_by_level: gaps,
+        unplaced: unplaced(&packing),
+        greedy_unplaced,
+        greedy: greedy_report,
+        budget: budget.to_string(),
+        steps: meter.steps(),
+        search_seconds: meter.elapsed().as_secs_f64(),
+        certificate: certificate.display().to_string(),
+        failures,
+    };
+    Ok(Improved { packing, report })
+}
+
+/// Refills machines until nothing waits or the budget is spent.
+fn refill<'c>(
+    problem: &Problem<'_, 'c>,
+    greedy: &Snapshot<'c>,
+    slots: &[Slot],
+    meter: &mut Meter,
+    random: &mut impl Rng,
+) -> Snapshot<'c> {
+    let mut board = problem.board(greedy, slots);
+    let mut search = Search::default();
+    while !board.waiting.is_empty() && meter.step() {
+        let bins = search.bins(&board, slots.len(), meter.steps(), random);
+        board.refill(&bins, REACH, random);
+    }
+    problem.rebuild(greedy, slots, &board.bins)
+}
+
+/// Places by the policy what still waits, where it fits.
+fn fill_up<'c>(end: &Snapshot<'c>, tasks: &[TaskId], options: &PackOptions) -> Plan<'c> {
+    let waits = |task: &TaskId| end.placement(*task).is_none();
+    let waiting: Vec<TaskId> = tasks.iter().copied().filter(waits).collect();
+    let mut plan = pass(end, &waiting, &options.pass(options.seed));
+    // What was placed before belongs to the plan too.
+    let place = |&task: &TaskId| {
+        let at = plan.end.placement(task)?;
+        let (row, gpu_devices) = (at.row, at.gpu_devices);
+        Some(Assignment { task, row, gpu_devices, victims: Vec::new() })
+    };
+    plan.assignments = tasks.iter().filter_map(place).collect();
+    plan
+}
+
+/// How much could be placed at most, and how much is missing of it: for the highest band that has tasks,
+/// for the two highest, and so on. `scores` are those of the plan and of greedy's.
+fn gaps(
+    model: &Model,
+    mix: &[u64],
+    classes: &[WorthClass],
+    in_allocs: ByBand,
+    scores: [&Score; 2],
+    failures: &mut Vec<String>,
+) -> (Vec<LevelGap>, Vec<Certificate>) {
+    let (mut gaps, mut certificates) = (Vec::new(), Vec::new());
+    for level in 0..BAND_COUNT {
+        let of_level: Vec<WorthClass> =
+            classes.iter().copied().filter(|class| class.level <= level).collect();
+        if !of_level.iter().any(|class| class.level == level) && in_allocs[level] == 0 {
+            continue;
+        }
+        let down_to = Band::ALL[BAND_COUNT - 1 - level].name();
+        let proven = bound::worth(model, mix, &of_level, false)
+            .map_err(|e| e.to_string())
+            .and_then(|mut certificate| {
+                certificate.method = format!("worth, down to {down_to}");
+                let verified = verify(model, &certificate).map_err(|flaw| flaw.to_string())?;
+                Ok((verified.most_worth(&certificate, &of_level, mix), certificate))
+            });
+        match proven {
+            Err(failure) => failures.push(failure),
+            Ok((most, certificate)) => {
+                let most = most + in_allocs[..=level].iter().sum::<u64>();
+                let [placed, greedy_placed] =
+                    scores.map(|score| score.running[..=level].iter().sum::<u64>());
+                gaps.push(LevelGap {
+                    down_to,
+                    placed,
+                    greedy_placed,
+                    placed_upper_bound: most,
+                    gap: missing(placed, most),
+                    greedy_gap: missing(greedy_placed, most),
+                });
+                certificates.push(certificate);
+            }
+        }
+    }
+    (gaps, certificates)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a part, to be shown")]
+fn missing(placed: u64, most: u64) -> f64 {
+    1.0 - placed as f64 / most.max(1) as f64
+}
+
+/// What is asked for without a place over what is asked for, by resource.
+fn unplaced(packing: &Packing<'_>) -> ByResource {
+    let end = &packing.plan.end;
+    let (mut waiting, mut all) = ([0_u64; 4], [0_u64; 4]);
+    for &task in &packing.tasks {
+        let limit = end.cell().task(task).limit;
+        let asked = [limit.cpu.0, limit.ram.0, limit.disk.0, limit.gpu.total().0];
+        for r in 0..asked.len() {
+            all[r] += asked[r];
+            waiting[r] += if end.placement(task).is_none() { asked[r] } else { 0 };
+        }
+    }
+    let part = |r: usize| 1.0 - missing(waiting[r], all[r]);
+    (0..4).filter(|&r| all[r] > 0).map(|r| (RESOURCES[r], part(r))).collect()
+}
