@@ -47,6 +47,8 @@ pub struct Objective<'c> {
     accounting: Accounting,
     /// CPU, RAM, disk, GPU of the mean machine; 0 where machines have or state none.
     mean: [f64; 4],
+    /// What a share counts, by priority.
+    weights: Vec<u64>,
 }
 
 impl<'c> Objective<'c> {
@@ -67,7 +69,9 @@ impl<'c> Objective<'c> {
             }
         }
         let count = float(cell.machines.len().max(1) as u64);
-        Self { cell, accounting, mean: sums.map(|sum| sum / count) }
+        let priorities = (0..=Priority::MAX.get()).filter_map(Priority::new);
+        let weights = priorities.map(weight_percent).collect();
+        Self { cell, accounting, mean: sums.map(|sum| sum / count), weights }
     }
 
     /// The largest part that a task's charge is of the mean machine, in thousandths, rounded up; at least 1.
@@ -98,7 +102,7 @@ impl<'c> Objective<'c> {
     #[must_use]
     pub fn worth(&self, task: TaskId) -> u64 {
         let priority = self.cell.job(task.job).priority;
-        self.share(task) * weight_percent(priority)
+        self.share(task) * self.weights[usize::from(priority.get())]
     }
 
     /// The work lost by evicting a task.
