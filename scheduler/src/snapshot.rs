@@ -561,6 +561,11 @@ impl<'c> Snapshot<'c> {
         self.put(task, row, None);
     }
 
+    /// Puts a task back where it was, on the same GPU devices, fitting or not.
+    pub(crate) fn restore(&mut self, task: TaskId, placement: Placement) {
+        self.put(task, placement.row, Some(placement.gpu_devices));
+    }
+
     fn put(&mut self, task: TaskId, row: usize, devices: Option<u16>) {
         let dense = self.dense(task);
         assert!(self.placements[dense].is_none(), "{} runs already", self.cell.task_name(task));
