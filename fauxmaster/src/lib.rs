@@ -25,5 +25,5 @@ pub use compact::{
 pub use inflate::{InflateError, InflateOptions, InflationPoint, inflate};
 pub use pack::{
     PackError, PackOptions, Packing, QueueChoice, Start, assignment_hash, outcome_by_job, pack,
-    peak_memory_bytes,
+    peak_memory_bytes, stranding,
 };

@@ -78,6 +78,8 @@ pub enum Purpose {
     Arrivals = 3,
     /// The optimiser's search.
     Search = 4,
+    /// Tasks that leave a packed cell, so that it is fragmented as a running one.
+    Churn = 8,
 }
 
 /// The generator for a purpose, of trial `trial` of `seed`.
