@@ -11,6 +11,7 @@ pub mod disruption;
 pub mod model;
 pub mod objective;
 pub mod proof;
+pub mod repack;
 pub mod report;
 pub mod shrink;
 pub mod table;
