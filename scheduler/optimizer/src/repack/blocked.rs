@@ -33,6 +33,26 @@ pub(crate) fn blocked(board: &mut Board<'_>) -> BTreeMap<&'static str, usize> {
     counts
 }
 
+/// The same for stranded resources, task by task: what cannot move at all, and what gains nothing by it.
+pub(crate) fn blocked_tasks(board: &Board<'_>) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    for row in 0..board.row_count() {
+        for &task in board.snapshot().tasks_on(row) {
+            let group = if board.is_fixed(task) {
+                "allocs and tied tasks"
+            } else if board.disruptions().left(task.job) == 0 {
+                "disruption limits"
+            } else if board.weight(task) > board.limit_left() {
+                "the limit"
+            } else {
+                "no room where anything is gained"
+            };
+            *counts.entry(group).or_default() += 1;
+        }
+    }
+    counts
+}
+
 fn reason(board: &mut Board<'_>, row: usize) -> &'static str {
     let tasks = board.snapshot().tasks_on(row).to_vec();
     if tasks.iter().any(|&task| board.is_fixed(task)) {
@@ -80,9 +100,10 @@ fn spread_out(board: &mut Board<'_>, from: usize) -> bool {
 fn lack(board: &mut Board<'_>, task: TaskId, from: usize) -> &'static str {
     let info = *board.info(task);
     let mut short = [0_usize; RESOURCE_COUNT];
-    let (mut obeying, mut roomy) = (0_usize, 0_usize);
-    for row in (0..board.row_count()).filter(|&row| row != from) {
-        if !board.is_in_use(row) || !board.obeys(info.shape, row) {
+    let (mut others, mut obeying, mut roomy) = (0_usize, 0_usize, 0_usize);
+    for row in (0..board.row_count()).filter(|&row| row != from && board.is_in_use(row)) {
+        others += 1;
+        if !board.obeys(info.shape, row) {
             continue;
         }
         obeying += 1;
@@ -94,7 +115,9 @@ fn lack(board: &mut Board<'_>, task: TaskId, from: usize) -> &'static str {
         }
     }
     let job = board.cell.job(task.job);
-    if obeying == 0 {
+    if others == 0 {
+        "no other machine in use"
+    } else if obeying == 0 {
         "constraints on attributes"
     } else if roomy > 0 && job.different_machines {
         "different machines"

@@ -179,7 +179,11 @@ pub fn repack(trace: &Trace, options: &RepackOptions) -> anyhow::Result<RepackRe
         report.blocked = blocked::blocked(&mut board);
     }
     if report.moves.is_empty() {
-        report.reason = Some(reason(&report));
+        let groups = match options.goal {
+            Goal::Machines => report.blocked.clone(),
+            Goal::Stranded => blocked::blocked_tasks(&board),
+        };
+        report.reason = Some(reason(options.goal, groups));
     }
     report.seconds = began.elapsed().as_secs_f64();
     Ok(report)
@@ -291,18 +295,21 @@ fn state(of: &Snapshot<'_>) -> StateReport {
     }
 }
 
-/// Why there is no plan, on one line.
-fn reason(report: &RepackReport) -> String {
-    let goal = match report.goal {
-        "machines" => "no machine can be freed",
-        _ => "no move sets stranded resources free",
+/// Why there is no plan, on one line: the groups of constraints with what each holds back, the largest
+/// first.
+fn reason(goal: Goal, groups: BTreeMap<&'static str, usize>) -> String {
+    let (goal, what) = match goal {
+        Goal::Machines => ("no machine can be freed", "machines in use"),
+        Goal::Stranded => ("no move sets stranded resources free", "tasks that run"),
     };
-    let mut groups: Vec<(&str, usize)> =
-        report.blocked.iter().map(|(&group, &count)| (group, count)).collect();
+    if groups.is_empty() {
+        return format!("{goal}: nothing runs");
+    }
+    let mut groups: Vec<(&str, usize)> = groups.into_iter().collect();
     groups.sort_by_key(|&(group, count)| (std::cmp::Reverse(count), group));
     let said: Vec<String> =
         groups.iter().map(|(group, count)| format!("{count} blocked by {group}")).collect();
-    if said.is_empty() { goal.to_owned() } else { format!("{goal}: {}", said.join(", ")) }
+    format!("{goal}: of the {what}, {}", said.join(", "))
 }
 
 /// Writes the moves of a plan as JSON: to a temporary file first, which is then renamed.

@@ -295,6 +295,11 @@ fn what_keeps_machines_in_use_is_named() {
     check(&[&[3], &[3]], &json!({"max_disrupted": 0}), "disruption limits", 2);
     check(&[&[3], &[3]], &json!({"tied_to_machines": true}), "allocs and tied tasks", 2);
     check(&[&[5], &[5]], &json!({}), "no room (cpu)", 2);
+    check(&[&[5, 1], &[]], &json!({}), "no other machine in use", 1);
+    let trace = fleet(&[&[3], &[3]], &json!({"max_disrupted": 0}));
+    let stranded = options(Goal::Stranded, Limit::Moves(9), Budget::ZERO);
+    let reason = repack(&trace, &stranded).unwrap().reason.unwrap();
+    assert!(reason.ends_with("2 blocked by disruption limits"), "{reason}");
 }
 
 fn optimizer(folder: &Path, args: &[&str]) -> Output {
