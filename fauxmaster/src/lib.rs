@@ -25,5 +25,5 @@ pub use compact::{
 pub use inflate::{InflateError, InflateOptions, InflationPoint, arrivals, inflate};
 pub use pack::{
     PackError, PackOptions, Packing, QueueChoice, Start, allocation, assignment_hash,
-    outcome_by_job, pack, peak_memory_bytes, slots,
+    outcome_by_job, pack, peak_memory_bytes, slots, stranding,
 };

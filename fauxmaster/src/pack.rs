@@ -241,7 +241,7 @@ fn report(
         pending_by_band,
         preempted_count,
         allocation: allocation(end),
-        stranding: shares(end, |free, least| free - least),
+        stranding: stranding(end),
         machines_empty: rows.filter(|&row| end.tasks_on(row).is_empty()).count(),
         seconds,
         decisions_per_second: decisions / seconds.max(1e-9),
@@ -256,6 +256,13 @@ const RESOURCES: [&str; 4] = ["cpu", "ram", "disk", "gpu"];
 #[must_use]
 pub fn allocation(state: &Snapshot<'_>) -> ByResource {
     shares(state, |free, _| 1.0 - free)
+}
+
+/// What is free but stranded over capacity, 0..=1, for each resource that machines state: on each machine,
+/// the free fraction of a resource above the smallest free fraction of the machine's resources.
+#[must_use]
+pub fn stranding(state: &Snapshot<'_>) -> ByResource {
+    shares(state, |free, least| free - least)
 }
 
 /// The share of the cell's capacity that `part` of each machine's free fraction makes up. `part` is given

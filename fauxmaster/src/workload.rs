@@ -80,6 +80,8 @@ pub enum Purpose {
     Search = 4,
     /// Which tasks run when a batch arrives, and which arrive.
     Batch = 5,
+    /// Tasks that leave a packed cell, so that it is fragmented as a running one.
+    Churn = 8,
 }
 
 /// The generator for a purpose, of trial `trial` of `seed`.

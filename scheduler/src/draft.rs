@@ -1,7 +1,8 @@
 //! A snapshot that is changed by trial: what fits where, by room and by the rules of each job.
 //!
 //! For searches that place, remove and place again. In: a [`Snapshot`]. Out: the same, changed. Every
-//! placement is checked for room; rules are asked for with [`Draft::obeys_rules`].
+//! placement is checked for room, save where [`Draft::restore`] takes a trial back; rules are asked for with
+//! [`Draft::obeys_rules`].
 
 use std::collections::BTreeMap;
 
@@ -186,5 +187,33 @@ mod tests {
         draft.remove(task("apart/0"));
         assert!(draft.obeys_rules(task("spread/1"), 1) && draft.obeys_rules(task("apart/1"), 0));
         assert!(draft.has_room(task("apart/0"), 0, &[]));
+    }
+
+    #[test]
+    fn a_trial_is_taken_back_where_its_host_is_over_committed() {
+        let mut builder = CellBuilder::default();
+        let machine = r#"{"name": "m", "count": 2, "cpu": 8, "ram": 8}"#;
+        builder.add_machine(&serde_json::from_str(machine).unwrap()).unwrap();
+        let job = r#"{"name": "j", "user": "u", "priority": 200, "different_machines": true,
+            "limit": {"cpu": 6, "ram": 1}, "tasks": [{"index": 0, "machine": "m-0"}]}"#;
+        let other = r#"{"name": "other", "user": "u", "priority": 200,
+            "limit": {"cpu": 6, "ram": 1}, "tasks": [{"index": 0, "machine": "m-0"}]}"#;
+        for job in [job, other] {
+            builder.add_job(&serde_json::from_str(job).unwrap()).unwrap();
+        }
+        let cell = builder.finish();
+        let recorded = Snapshot::recorded(&cell, &Slot::all(&cell), Accounting::Limits);
+        let mut draft = Draft::of(recorded);
+        let task = cell.find_task("j/0").unwrap();
+        let from = draft.snapshot().placement(task).unwrap();
+        assert!(draft.snapshot().free(from.row)[0] < 0 && draft.obeys_rules(task, 1));
+        draft.remove(task);
+        draft.place(task, 1);
+        draft.remove(task);
+        draft.restore(task, from);
+        assert_eq!(draft.snapshot().placement(task), Some(from));
+        assert_eq!(draft.snapshot().free(from.row)[0], -4000);
+        assert_eq!(draft.snapshot().check_sums(), None);
+        assert!(!draft.obeys_rules(task, from.row), "its job is there again");
     }
 }

@@ -576,7 +576,7 @@ impl<'c> Snapshot<'c> {
         self.put(task, row, None);
     }
 
-    /// Puts a task back where it was, fitting or not.
+    /// Puts a task back where it was, on the same GPU devices, fitting or not.
     pub(crate) fn restore(&mut self, task: TaskId, placement: Placement) {
         self.put(task, placement.row, Some(placement.gpu_devices));
     }

@@ -14,6 +14,7 @@ pub mod model;
 pub mod objective;
 pub mod pack;
 pub mod proof;
+pub mod repack;
 pub mod report;
 pub mod scene;
 pub mod shrink;

@@ -4,17 +4,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
-use fauxmaster::args::{CompactShape, PackShape, up_to};
+use anyhow::{bail, ensure};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use fauxmaster::args::{CompactShape, PackShape, PolicyArgs, TraceArgs, up_to};
 use fauxmaster::cli::{self, complain, json, say};
-use fauxmaster::{CompactError, CompactOptions, QueueChoice, arrivals};
+use fauxmaster::{CompactError, CompactOptions, PackOptions, QueueChoice, arrivals};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use optimizer::batches::{self, BatchesOptions};
 use optimizer::bound::Effort;
 use optimizer::budget::Budget;
+use optimizer::repack::{Goal, Limit, RepackOptions, Start};
 use optimizer::report::BoundReport;
 use optimizer::scene::Fill;
-use optimizer::{compact, pack, table};
+use optimizer::{compact, pack, repack, table};
 use scheduler::QueueOrder;
 use traces::Trace;
 
@@ -55,6 +57,72 @@ enum Command {
     ///
     /// Example: optimizer pareto --pending-allowance 0 --trials 3 --budgets 1s,5s,20s
     Pareto(ParetoArgs),
+    /// Plan the moves that free the most machines of a running cell, or the most stranded resources.
+    ///
+    /// Example: optimizer repack --start packed --churn 0.1 --max-moves 500
+    Repack(RepackArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(group(ArgGroup::new("limit").required(true).args(["max_moves", "max_move_cost"])))]
+struct RepackArgs {
+    #[command(flatten)]
+    trace: TraceArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// Move at most so many tasks.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    max_moves: Option<usize>,
+    /// Let moves cost at most so much in sum, in mean machines, as in 12.5. A move costs the largest part
+    /// that the task's charge is of the mean machine, in thousandths rounded up.
+    #[arg(long, value_name = "C", allow_negative_numbers = true, value_parser = thousandths)]
+    max_move_cost: Option<u64>,
+    /// What moves are for.
+    #[arg(long, value_enum, default_value_t = GoalName::Machines)]
+    goal: GoalName,
+    /// The state to start from.
+    #[arg(long, value_enum, default_value_t = RepackStartName::Recorded)]
+    start: RepackStartName,
+    /// With --start packed: take this share of the tasks away first, 0..1, so that the cell is fragmented
+    /// as a running one is.
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    churn: Option<f64>,
+    /// What the search may spend to improve greedy's plan: 10s, 500ms, or work, as in 200steps, which
+    /// gives the same result everywhere; 0 for greedy's plan.
+    #[arg(long, value_name = "BUDGET", default_value = "10s")]
+    budget: Budget,
+    /// Write all moves to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What moves are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum GoalName {
+    /// Machines that host nothing afterwards.
+    Machines,
+    /// Less that is free of one resource where another is used up.
+    Stranded,
+}
+
+/// The state that a repacking starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RepackStartName {
+    /// Every task where it is recorded to run.
+    Recorded,
+    /// Packed from scratch by the policy.
+    Packed,
+}
+
+/// A cost in thousandths of a machine, rounded down.
+fn thousandths(text: &str) -> Result<u64, String> {
+    let machines = cell::quantity::decimal(text).map_err(|error| error.to_string())?;
+    let whole = machines.checked_mul(1000_u64.into()).map(|thousandths| thousandths.floor());
+    let whole = whole.ok_or_else(|| "too many machines".to_owned())?;
+    cell::quantity::scaled_up(whole, 1).map_err(|error| error.to_string())
 }
 
 #[derive(Args, Debug)]
@@ -188,6 +256,7 @@ fn main() -> ExitCode {
         Command::Batch(args) => run_batch(&args),
         Command::Pack(args) => run_pack(&args),
         Command::Pareto(args) => run_pareto(&args),
+        Command::Repack(args) => run_repack(&args),
     })
 }
 
@@ -266,6 +335,48 @@ fn run_pareto(args: &ParetoArgs) -> anyhow::Result<ExitCode> {
         let text = if *is_json { json(&report)? } else { table::of_pareto(&report) };
         Ok((text, report.improved.failures))
     })
+}
+
+fn run_repack(args: &RepackArgs) -> anyhow::Result<ExitCode> {
+    let start = match (args.start, args.churn) {
+        (RepackStartName::Recorded, None) => Start::Recorded,
+        (RepackStartName::Recorded, Some(_)) => bail!("--churn goes with --start packed only"),
+        (RepackStartName::Packed, churn) => Start::Packed { churn: churn.unwrap_or(0.0) },
+    };
+    let limit = match (args.max_moves, args.max_move_cost) {
+        (Some(moves), None) => Limit::Moves(moves),
+        (None, Some(cost)) => Limit::Cost(cost),
+        _ => bail!("either --max-moves or --max-move-cost is needed"),
+    };
+    if let Start::Packed { churn } = start {
+        ensure!((0.0..1.0).contains(&churn), "--churn {churn} is not in 0..1");
+    }
+    let pack = PackOptions {
+        accounting: args.policy.accounting(),
+        queue: args.policy.queue(),
+        speed: args.policy.speed(),
+        ..PackOptions::new(args.policy.policy()?, args.policy.seed)
+    };
+    let goal = match args.goal {
+        GoalName::Machines => Goal::Machines,
+        GoalName::Stranded => Goal::Stranded,
+    };
+    let options = RepackOptions { pack, start, goal, limit, budget: args.budget };
+    let trace = args.trace.load_aloud(NAME)?;
+    let bar = spinner("repacking")?;
+    let report = repack::repack(&trace, &options);
+    bar.finish_and_clear();
+    let report = report?;
+    if let Some(path) = &args.plan {
+        repack::save_plan(&report.moves, path)?;
+    }
+    tell_failures(&report.failures);
+    say(NAME, &if args.json { json(&report)? } else { table::of_repack(&report) });
+    if let Some(reason) = &report.reason {
+        complain(NAME, &anyhow::anyhow!("{reason}"));
+        return Ok(ExitCode::from(1));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs a search, which returns what to say and which solvers failed.

@@ -218,3 +218,91 @@ pub struct PlanReport {
     /// Work lost by evictions, in machine hours.
     pub work_lost_machine_hours: f64,
 }
+
+/// A plan of moves, and what it gains.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RepackReport {
+    /// What moves are for: `machines` or `stranded`.
+    pub goal: &'static str,
+    /// The state that the plan starts from: `recorded` or `packed`.
+    pub start: &'static str,
+    /// Name of the policy by which it was packed.
+    pub policy: String,
+    /// The share of the packed tasks that was taken away first.
+    pub churn: Option<f64>,
+    /// Name of the accounting.
+    pub accounting: &'static str,
+    /// The seed of everything random.
+    pub seed: u64,
+    /// The most moves.
+    pub max_moves: Option<usize>,
+    /// The most that moves may cost in sum, in mean machines.
+    pub max_move_cost: Option<f64>,
+    /// What the search might spend.
+    pub budget: String,
+    /// Number of machines.
+    pub machine_count: usize,
+    /// Machines that are charged more than they have at the start.
+    pub machines_overcommitted: usize,
+    /// Tasks that have a place, allocs not counted.
+    pub task_count: usize,
+    /// The state before.
+    pub before: StateReport,
+    /// The state after all moves.
+    pub after: StateReport,
+    /// Number of moves.
+    pub move_count: usize,
+    /// What they cost in sum, in mean machines.
+    pub cost: f64,
+    /// What they gain: machines freed, or the mean machine's worth of stranded resources set free, all
+    /// resources in sum.
+    pub gain: f64,
+    /// The same for each move; 0 where there is none.
+    pub gain_per_move: f64,
+    /// What greedy's plan gains.
+    pub greedy_gain: f64,
+    /// The most that any plan within the limit could gain: the least of `upper_bounds`.
+    pub upper_bound: f64,
+    /// Bounds by method.
+    pub upper_bounds: BTreeMap<&'static str, f64>,
+    /// The part of the upper bound that is not gained, 0..=1.
+    pub gap: f64,
+    /// How many machines still host something, by the first group of constraints that keeps each from
+    /// being emptied; for `machines` only.
+    pub blocked: BTreeMap<&'static str, usize>,
+    /// Why nothing moves, if nothing does.
+    pub reason: Option<String>,
+    /// The moves, in an order in which every step fits.
+    pub moves: Vec<MoveReport>,
+    /// Steps of the search.
+    pub steps: u64,
+    /// Wall time, without reading the trace.
+    pub seconds: f64,
+    /// Solvers that failed or ran out of time; what was found without them stands.
+    pub failures: Vec<String>,
+}
+
+/// A state of a cell, as far as repacking changes it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StateReport {
+    /// Machines that host nothing.
+    pub machines_empty: usize,
+    /// What is free but stranded over capacity, 0..=1, by resource.
+    pub stranding: ByResource,
+}
+
+/// One move: the task is started at its new place and then stopped at its old one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MoveReport {
+    /// Name of the task.
+    pub task: String,
+    /// The machine that it leaves.
+    pub from: String,
+    /// The machine that it goes to.
+    pub to: String,
+    /// What it costs, in mean machines.
+    pub cost: f64,
+    /// What it gains: 1 on the move that leaves its machine empty; or stranded resources set free, in mean
+    /// machines.
+    pub gain: f64,
+}

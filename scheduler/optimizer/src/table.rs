@@ -2,7 +2,9 @@
 
 use fauxmaster::table::{grouped, percent, table};
 
-use crate::report::{BatchesReport, BoundReport, ImprovedReport, PackedReport, ParetoReport};
+use crate::report::{
+    BatchesReport, BoundReport, ImprovedReport, PackedReport, ParetoReport, RepackReport,
+};
 
 /// Bounds by method.
 #[must_use]
@@ -205,6 +207,74 @@ pub fn of_pareto(report: &ParetoReport) -> String {
         seconds = compact.seconds,
         seed = compact.seed,
         certificate = report.improved.certificate,
+    )
+}
+
+/// Moves that a table shows; the plan's file and JSON have all.
+const MOVES_SHOWN: usize = 20;
+
+/// A plan of moves.
+#[must_use]
+pub fn of_repack(report: &RepackReport) -> String {
+    let mut moves = table(&["move", "task", "from", "to", "cost", "gain"]);
+    for (index, step) in report.moves.iter().take(MOVES_SHOWN).enumerate() {
+        moves.add_row([
+            grouped(index + 1),
+            step.task.clone(),
+            step.from.clone(),
+            step.to.clone(),
+            format!("{:.3}", step.cost),
+            format!("{:.3}", step.gain),
+        ]);
+    }
+    let rest = report.move_count.saturating_sub(MOVES_SHOWN);
+    let rest = if rest > 0 { format!("\nand {} more moves", grouped(rest)) } else { String::new() };
+    let mut states = table(&["", "before", "after"]);
+    let (before, after) = (&report.before, &report.after);
+    states.add_row([
+        "machines empty".to_owned(),
+        grouped(before.machines_empty),
+        grouped(after.machines_empty),
+    ]);
+    for (resource, share) in &before.stranding {
+        let now = after.stranding.get(resource).copied().unwrap_or(0.0);
+        states.add_row([format!("{resource} stranded"), percent(*share), percent(now)]);
+    }
+    let bounds: Vec<String> =
+        report.upper_bounds.iter().map(|(name, bound)| format!("{name} {bound:.1}")).collect();
+    let blocked: Vec<String> = report
+        .blocked
+        .iter()
+        .map(|(group, count)| format!("\n  {} by {group}", grouped(*count)))
+        .collect();
+    let blocked = match blocked.is_empty() {
+        true => String::new(),
+        false => format!("machines still in use, and what keeps them so:{}\n", blocked.concat()),
+    };
+    format!(
+        "{moves}{rest}\n{states}\n\
+         {count} moves of cost {cost:.1} gain {gain:.1} machines ({goal}), {each:.3} a move; \
+         greedy's {greedy:.1}, at most {bound:.1} ({bounds}): {gap} of that is missing\n\
+         {blocked}\
+         start: {start}, by {accounting}, {over} of {machines} machines over-committed, {tasks} tasks; \
+         {seconds:.1} s, {steps} steps, seed {seed}",
+        count = grouped(report.move_count),
+        cost = report.cost,
+        gain = report.gain,
+        goal = if report.goal == "machines" { "freed" } else { "no longer stranded" },
+        each = report.gain_per_move,
+        greedy = report.greedy_gain,
+        bound = report.upper_bound,
+        bounds = bounds.join(", "),
+        gap = percent(report.gap),
+        start = report.start,
+        accounting = report.accounting,
+        over = grouped(report.machines_overcommitted),
+        machines = grouped(report.machine_count),
+        tasks = grouped(report.task_count),
+        seconds = report.seconds,
+        steps = report.steps,
+        seed = report.seed,
     )
 }
 

@@ -5,5 +5,6 @@
 
 mod certificates;
 mod program;
+mod repack;
 mod small;
 mod trials;
