@@ -177,6 +177,21 @@ pub fn improve(
 ) -> anyhow::Result<ImprovedReport> {
     let began = Instant::now();
     let greedy = compact(trace, options, &|_| {})?;
+    improve_greedy(trace, options, greedy, began, effort, budget, certificate, progress)
+}
+
+/// As [`improve`], from greedy's compaction of the same trials.
+#[expect(clippy::too_many_arguments, reason = "those of `improve`, and what it has worked out")]
+pub(crate) fn improve_greedy(
+    trace: &Trace,
+    options: &CompactOptions,
+    greedy: fauxmaster::report::CompactReport,
+    began: Instant,
+    effort: Effort,
+    budget: Budget,
+    certificate: &Path,
+    progress: &(dyn Fn(usize) + Sync),
+) -> anyhow::Result<ImprovedReport> {
     let options = CompactOptions { clones: Some(greedy.clones), ..options.clone() };
     let compaction = Compaction::new(trace, &options)?;
     let (model, may_wait) = model_of(&compaction, options.accounting);
@@ -244,6 +259,7 @@ pub fn improve(
         method: proven.method,
         certificate: proven.certificate,
         failures: proven.failures,
+        against: None,
     })
 }
 

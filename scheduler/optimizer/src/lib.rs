@@ -3,6 +3,7 @@
 //! Everything here starts from a plan of [`scheduler`] and improves it within a budget. Bounds come with
 //! certificates in integers, which a verifier checks that shares no code with the search for them.
 
+pub mod against;
 pub mod bound;
 pub mod budget;
 pub mod certificate;

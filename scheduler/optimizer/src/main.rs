@@ -7,12 +7,14 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use fauxmaster::args::{CompactShape, up_to};
 use fauxmaster::cli::{self, complain, json, say};
+use fauxmaster::kube::config::policy_by_name;
 use fauxmaster::{CompactError, CompactOptions};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use optimizer::bound::Effort;
 use optimizer::budget::Budget;
 use optimizer::report::BoundReport;
-use optimizer::{compact, table};
+use optimizer::{against, compact, table};
+use scheduler::Policy;
 use traces::Trace;
 
 /// The optimising scheduler: lower bounds with proofs, and plans that are better than greedy's and never
@@ -90,6 +92,9 @@ struct CompactArgs {
     /// same result everywhere; 0 for greedy's plan.
     #[arg(long, value_name = "BUDGET", default_value = "10s")]
     budget: Budget,
+    /// Other policies to compact by on the same trials, by their names; --sample is not for them.
+    #[arg(long, value_name = "POLICIES", value_delimiter = ',')]
+    against: Vec<String>,
 }
 
 /// What a search for a packing is of.
@@ -143,11 +148,20 @@ fn run_bound(
 }
 
 fn run_compact(args: &CompactArgs) -> anyhow::Result<ExitCode> {
+    let policies: Vec<Policy> =
+        args.against.iter().map(|name| policy_by_name(name)).collect::<Result<_, _>>()?;
     run_search(&args.search, |trace, options, progress| {
         let SearchArgs { rounds, certificate, json: is_json, .. } = &args.search;
         let file = &certificate.certificate;
-        let report =
-            compact::improve(trace, options, effort(*rounds), args.budget, file, progress)?;
+        let report = against::improve(
+            trace,
+            options,
+            &policies,
+            effort(*rounds),
+            args.budget,
+            file,
+            progress,
+        )?;
         let text = if *is_json { json(&report)? } else { table::of_improved(&report) };
         Ok((text, report.failures))
     })

@@ -1,8 +1,11 @@
 //! Results as tables for people.
 
+use fauxmaster::report::CompactReport;
 use fauxmaster::table::{grouped, percent, table};
 
-use crate::report::{BoundReport, ImprovedReport, ParetoReport};
+use crate::report::{
+    AgainstReport, BoundReport, Fewer, ImprovedReport, ParetoReport, PolicyReport,
+};
 
 /// Bounds by method.
 #[must_use]
@@ -78,6 +81,45 @@ pub fn of_improved(report: &ImprovedReport) -> String {
         seed = compact.seed,
         certificate = report.certificate,
     )
+        + &report.against.as_ref().map(|against| of_against(compact, against)).unwrap_or_default()
+}
+
+/// Other policies on the same trials.
+fn of_against(compact: &CompactReport, report: &AgainstReport) -> String {
+    let others = || report.against.iter();
+    let header: Vec<&str> =
+        std::iter::once("trial").chain(others().map(|other| other.policy.as_str())).collect();
+    let mut trials = table(&header);
+    let mut add = |name: String, figure: &dyn Fn(&PolicyReport) -> String| {
+        trials.add_row(std::iter::once(name).chain(others().map(figure)));
+    };
+    for trial in 0..compact.trials {
+        add(trial.to_string(), &|other| grouped(other.machines_by_trial[trial]));
+    }
+    add("median".to_owned(), &|other| grouped(other.machines_median));
+    add(format!("{}: fewer", compact.policy), &|other| fewer(other.greedy_fewer_percent));
+    add("improved: fewer".to_owned(), &|other| fewer(other.fewer_percent));
+    let clones = report.clones_needed_by.as_ref().map(|policy| {
+        let clones = copies(compact.clones);
+        format!("; all draw from {clones} of the cell, as {policy} needs so many")
+    });
+    format!(
+        "\nmachines of other policies on the same trials\n{trials}\n\
+         fewer: the mean paired difference in per cent of the other policy's machines, {interval}{clones}",
+        interval = match compact.trials {
+            1 => "without an interval, which needs two trials",
+            _ => "with its 95 % confidence interval",
+        },
+        clones = clones.unwrap_or_default(),
+    )
+}
+
+fn fewer(fewer: Fewer) -> String {
+    let Fewer { mean, low, high } = fewer;
+    match low.zip(high) {
+        Some((low, high)) => format!("{mean:.2} % ({low:.2} to {high:.2})"),
+        None => format!("{mean:.2} %"),
+    }
 }
 
 /// Machines against what was spent.
