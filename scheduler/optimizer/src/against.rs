@@ -16,6 +16,7 @@ use traces::Trace;
 use crate::bound::Effort;
 use crate::budget::Budget;
 use crate::compact::improve_greedy;
+use crate::infeasible::of_greedy;
 use crate::report::{AgainstReport, Fewer, ImprovedReport, PolicyReport};
 
 /// As [`compact::improve`](crate::compact::improve), and compacts by each policy of `against` on the same
@@ -38,7 +39,8 @@ pub fn improve(
         .map(|policy| CompactOptions { policy: policy.clone(), ..options.clone() })
         .collect();
     let Paired { mut reports, clones_needed_by } =
-        compact_paired(&all, &|options| compact(trace, options, &|_| {}))?;
+        compact_paired(&all, &|options| compact(trace, options, &|_| {}))
+            .map_err(|(index, error)| of_greedy(trace, &all[index], error))?;
     let others = reports.split_off(1);
     let greedy = reports.swap_remove(0);
     let mut improved =
@@ -75,11 +77,12 @@ struct Paired {
 }
 
 /// Compacts with all these options on the same number of copies of the cell: the one that they ask for,
-/// or the fewest on which each of them fits.
+/// or the fewest on which each of them fits. An error is given with the position of the options that it
+/// is of.
 fn compact_paired(
     all: &[CompactOptions],
     compact: &dyn Fn(&CompactOptions) -> Result<CompactReport, CompactError>,
-) -> Result<Paired, CompactError> {
+) -> Result<Paired, (usize, CompactError)> {
     let mut clones: Option<usize> = None;
     let mut clones_needed_by = None;
     let mut reports: Vec<Option<CompactReport>> = vec![None; all.len()];
@@ -90,10 +93,12 @@ fn compact_paired(
     // the greediest policy needs.
     while let Some(index) = reports.iter().position(|report| !is_done(report, clones)) {
         let options = &all[index];
-        let on = |clones| compact(&CompactOptions { clones, ..options.clone() });
+        let on = |clones| {
+            compact(&CompactOptions { clones, ..options.clone() }).map_err(|error| (index, error))
+        };
         let (report, at_least) = match on(options.clones.or(clones)) {
             // On fewer copies a packing may fit by luck that does not fit on more.
-            Err(CompactError::DoesNotFit { clones: too_few, .. })
+            Err((_, CompactError::DoesNotFit { clones: too_few, .. }))
                 if options.clones.is_none() && clones.is_some() =>
             {
                 (on(None)?, too_few + 1)

@@ -9,6 +9,7 @@ pub mod budget;
 pub mod certificate;
 pub mod compact;
 pub mod disruption;
+pub mod infeasible;
 pub mod model;
 pub mod objective;
 pub mod proof;

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use fauxmaster::CompactOptions;
 use fauxmaster::args::{CompactShape, up_to};
 use fauxmaster::cli::{self, complain, json, say};
 use fauxmaster::kube::config::policy_by_name;
-use fauxmaster::{CompactError, CompactOptions};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use optimizer::bound::Effort;
 use optimizer::budget::Budget;
+use optimizer::infeasible::CannotBeHeld;
 use optimizer::report::BoundReport;
 use optimizer::{against, compact, table};
 use scheduler::Policy;
@@ -141,7 +142,10 @@ fn run_bound(
     let bar = spinner("proving")?;
     let report = prove(&trace, &options, &args.certificate.certificate);
     bar.finish_and_clear();
-    let report = report?;
+    let report = match report {
+        Ok(report) => report,
+        Err(error) => return no(error),
+    };
     tell_failures(&report.failures);
     say(NAME, &if args.json { json(&report)? } else { table::of_bound(&report) });
     Ok(ExitCode::SUCCESS)
@@ -199,15 +203,20 @@ fn run_search(
     bar.finish_and_clear();
     let (text, failures) = match result {
         Ok(done) => done,
-        Err(error) if matches!(error.downcast_ref(), Some(CompactError::DoesNotFit { .. })) => {
-            complain(NAME, &error);
-            return Ok(ExitCode::from(1));
-        }
-        Err(error) => return Err(error),
+        Err(error) => return no(error),
     };
     tell_failures(&failures);
     say(NAME, &text);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Exit code 1 where the workload cannot be held; any other error stands.
+fn no(error: anyhow::Error) -> anyhow::Result<ExitCode> {
+    if error.is::<CannotBeHeld>() {
+        complain(NAME, &error);
+        return Ok(ExitCode::from(1));
+    }
+    Err(error)
 }
 
 /// Says which solvers failed; what was found without them stands.

@@ -147,6 +147,7 @@ pub fn of_pareto(report: &ParetoReport) -> String {
     )
 }
 
-fn copies(clones: usize) -> String {
+/// `1 copy`, `2 copies`.
+pub(crate) fn copies(clones: usize) -> String {
     format!("{clones} {}", if clones == 1 { "copy" } else { "copies" })
 }

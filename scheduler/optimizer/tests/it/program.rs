@@ -107,6 +107,24 @@ fn more_budget_is_never_worse() {
 }
 
 #[test]
+fn what_cannot_be_held_is_answered_with_no_and_names_the_constraints_to_blame() {
+    // Job `nowhere` wants an old kernel and many cores, and no machine has both.
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--trace", &examples(), "--trials", "2", "--certificate", "c.json"];
+    let tolerant = ["bound", "--pending-allowance", "0.2", "--rounds", "0"];
+    assert!(optimizer(folder.path(), &[&tolerant, &args[..]].concat()).status.success());
+    for command in ["bound", "verify", "compact", "pareto"] {
+        let output = optimizer(folder.path(), &[&[command], &args[..]].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let why = "because of cores > 16 or kernel < 6, each of which is enough \
+                   (for example job nowhere)";
+        assert!(said.contains(why), "{command}: {said}");
+    }
+}
+
+#[test]
 fn other_policies_are_compared_on_the_same_trials() {
     let folder = tempfile::tempdir().unwrap();
     let args = ["compact", "--pending-allowance", "0", "--trials", "2", "--budget", "3000steps"];
