@@ -282,6 +282,7 @@ pub(crate) fn improve_greedy(
         method: proven.method,
         certificate: proven.certificate,
         failures: proven.failures,
+        held: problem.held_count(),
         against: None,
     })
 }

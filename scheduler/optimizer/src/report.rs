@@ -3,7 +3,7 @@
 use fauxmaster::report::CompactReport;
 use serde::Serialize;
 
-use crate::shrink::Waypoint;
+use crate::shrink::{HeldCount, Waypoint};
 
 /// A proven lower bound on the machines that a workload needs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -80,6 +80,8 @@ pub struct ImprovedReport {
     pub certificate: String,
     /// Methods that failed, and why.
     pub failures: Vec<String>,
+    /// How many tasks the search left where greedy put them, by reason.
+    pub held: HeldCount,
     /// Other policies on the same trials, where some were asked for.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub against: Option<AgainstReport>,

@@ -6,6 +6,7 @@ use fauxmaster::table::{grouped, percent, table};
 use crate::report::{
     AgainstReport, BoundReport, Fewer, ImprovedReport, ParetoReport, PolicyReport,
 };
+use crate::shrink::HeldCount;
 
 /// Bounds by method.
 #[must_use]
@@ -80,7 +81,7 @@ pub fn of_improved(report: &ImprovedReport) -> String {
         seconds = compact.seconds,
         seed = compact.seed,
         certificate = report.certificate,
-    )
+    ) + &held(report.held)
         + &report.against.as_ref().map(|against| of_against(compact, against)).unwrap_or_default()
 }
 
@@ -144,7 +145,27 @@ pub fn of_pareto(report: &ParetoReport) -> String {
         seconds = compact.seconds,
         seed = compact.seed,
         certificate = report.improved.certificate,
-    )
+    ) + &held(report.improved.held)
+}
+
+/// What the search could not move, on a line of its own; nothing where that is nothing.
+fn held(held: HeldCount) -> String {
+    let HeldCount { spread, allocs, tied, gpu, kubernetes } = held;
+    let reasons: Vec<String> = [
+        (spread, "with limits on spread"),
+        (allocs, "allocs or in allocs"),
+        (tied, "tied to machines"),
+        (gpu, "with GPUs"),
+        (kubernetes, "in a Kubernetes cluster"),
+    ]
+    .into_iter()
+    .filter(|&(count, _)| count > 0)
+    .map(|(count, why)| format!("{} {why}", grouped(count)))
+    .collect();
+    if reasons.is_empty() {
+        return String::new();
+    }
+    format!("\ntasks that the search left where greedy put them: {}", reasons.join(", "))
 }
 
 /// `1 copy`, `2 copies`.

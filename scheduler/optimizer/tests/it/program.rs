@@ -151,3 +151,23 @@ fn other_policies_are_compared_on_the_same_trials() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("an interval, which needs two trials"), "{said}");
 }
+
+#[test]
+fn tasks_that_the_search_cannot_move_are_counted_by_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |example: &str, held: &[(&str, u64)]| {
+        let trace = format!("cell:{}/../../examples/{example}", env!("CARGO_MANIFEST_DIR"));
+        let args = ["compact", "--trace", &trace, "--pending-allowance", "0.5", "--trials", "1"];
+        let args = [&args[..], &["--clone", "4", "--budget", "0"]].concat();
+        let report = json(&optimizer(folder.path(), &[&args[..], &["--json"]].concat()));
+        for key in ["spread", "allocs", "tied", "gpu", "kubernetes"] {
+            let of = held.iter().find(|(name, _)| *name == key).map_or(0, |(_, count)| *count);
+            assert_eq!(report["held"][key], of, "{example}: {key}");
+        }
+        let said = optimizer(folder.path(), &args).stdout;
+        let is_said = String::from_utf8_lossy(&said).contains("left where greedy put them");
+        assert_eq!(is_said, !held.is_empty(), "{example}");
+    };
+    check("constraints", &[]);
+    check("gpus", &[("gpu", 7)]);
+}
