@@ -4,12 +4,12 @@
 //! In: a table. Out: a sentence with the numbers, and its parts for the page. Names a winner only where
 //! the paired difference allows it ([`Verdict`]); otherwise it says why not.
 
+use fauxmaster::stats::Verdict;
 use serde::Serialize;
 
 use crate::number;
 use crate::plan::{System, TableKind};
 use crate::results::{Pair, RowResult, Table};
-use crate::stats::Verdict;
 
 /// The answer that one table gives.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -232,7 +232,7 @@ mod tests {
             first: "a".to_owned(),
             second: "b".to_owned(),
             mean_difference: (low + high) / 2.0,
-            interval: Some(crate::stats::Interval { low, high }),
+            interval: Some(fauxmaster::stats::Interval { low, high }),
             constant: low == high,
             p: 0.01,
             p_holm: 0.06,

@@ -2,9 +2,9 @@
 //!
 //! In: a trace and the flags of a comparison ([`plan`]). Out: the files of a report ([`output`], [`page`],
 //! [`manifest`]) that answer how many machines the workload needs under each policy, and whether the
-//! difference between two can be told from chance ([`stats`]). The packing itself is the fauxmaster's
-//! ([`compare`]). Everything but the page and the timings is the same, byte for byte, on every run and any
-//! number of threads; [`verify`] checks that.
+//! difference between two can be told from chance ([`fauxmaster::stats`]). The packing itself is the
+//! fauxmaster's ([`compare`]). Everything but the page and the timings is the same, byte for byte, on every
+//! run and any number of threads; [`verify`] checks that.
 //!
 //! [`gpu`] is another experiment, in the same manner: GPU policies while tasks arrive until a cell's GPUs
 //! are used up.
@@ -27,7 +27,6 @@ pub mod plan;
 pub mod plot;
 pub mod results;
 pub mod run;
-pub mod stats;
 pub mod svg;
 pub mod trace_facts;
 pub mod verify;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use cell::Band;
+use fauxmaster::stats::Verdict;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
@@ -23,7 +24,6 @@ use crate::plan::{CompareFlags, TRIALS_OF_THE_PAPER, TableKind};
 use crate::plot::{Figure, FigureKind, Palette, row_name};
 use crate::results::{Pair, Results, RowResult, Table};
 use crate::run::Run;
-use crate::stats::Verdict;
 use crate::svg::{Colour, POLICY_COLOUR_COUNT};
 use crate::trace_facts::short_source;
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use fauxmaster::nearest_rank;
 use fauxmaster::report::{CompactReport, PackReport};
+use fauxmaster::stats::{CONFIDENCE, Interval, Verdict, holm, paired_difference};
 use serde::Serialize;
 
 use crate::agreement::Agreement;
@@ -16,7 +17,6 @@ use crate::fill::Fill;
 use crate::number::rounded;
 use crate::plan::{Queue, Row, System, TableKind};
 use crate::run::{RowRun, Run};
-use crate::stats::{CONFIDENCE, Interval, Verdict, holm, paired_difference};
 use crate::trace_facts::TraceFacts;
 
 /// Version of the keys of `results.json`.

@@ -11,6 +11,7 @@ pub mod args;
 pub mod cli;
 pub mod kube;
 pub mod report;
+pub mod stats;
 pub mod table;
 pub mod workload;
 

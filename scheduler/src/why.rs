@@ -102,12 +102,8 @@ impl Remedy {
 #[must_use]
 pub fn explain(snapshot: &Snapshot<'_>, task: TaskId) -> Explanation {
     assert!(snapshot.placement(task).is_none(), "the task has a place");
-    let job = snapshot.cell.job(task.job);
     let job_state = JobState::of(snapshot, task.job);
-    let rows: Vec<usize> = match job.alloc_set {
-        Some(alloc_set) => snapshot.alloc_rows(alloc_set).to_vec(),
-        None => (0..snapshot.machine_count()).collect(),
-    };
+    let rows = rows(snapshot, task);
     let mut ruled_out: BTreeMap<Infeasible, usize> = BTreeMap::new();
     let mut feasible_count = 0;
     // Rows that one change alone would open, with how much of it they need.
@@ -137,6 +133,32 @@ pub fn explain(snapshot: &Snapshot<'_>, task: TaskId) -> Explanation {
         feasible_count,
         ruled_out: ruled_out.into_iter().collect(),
         changes,
+    }
+}
+
+/// For each list of reasons that keep `task`, which has no place in `snapshot`, off some host, the number
+/// of hosts that it is kept off for just these, in the order of [`Infeasible`]. An empty list is of hosts
+/// on which it fits. The numbers add up to all its hosts: machines, or for a job in an alloc set the allocs
+/// that have a place.
+///
+/// # Panics
+/// If the task has a place.
+#[must_use]
+pub fn reasons_by_host(snapshot: &Snapshot<'_>, task: TaskId) -> BTreeMap<Vec<Infeasible>, usize> {
+    assert!(snapshot.placement(task).is_none(), "the task has a place");
+    let job_state = JobState::of(snapshot, task.job);
+    let mut hosts: BTreeMap<Vec<Infeasible>, usize> = BTreeMap::new();
+    for row in rows(snapshot, task) {
+        *hosts.entry(reasons(snapshot, &job_state, task, row)).or_default() += 1;
+    }
+    hosts
+}
+
+/// The hosts that a task may be placed on at all.
+fn rows(snapshot: &Snapshot<'_>, task: TaskId) -> Vec<usize> {
+    match snapshot.cell.job(task.job).alloc_set {
+        Some(alloc_set) => snapshot.alloc_rows(alloc_set).to_vec(),
+        None => (0..snapshot.machine_count()).collect(),
     }
 }
 

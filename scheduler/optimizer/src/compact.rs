@@ -12,12 +12,14 @@ use traces::Trace;
 use crate::bound::Effort;
 use crate::budget::Budget;
 use crate::certificate::verify;
+use crate::infeasible::{CannotBeHeld, blame, check_fits, of_greedy};
 use crate::model::Model;
 use crate::proof::{CertificateFile, Proof, Proofs, model_of};
 use crate::report::{
     BoundReport, ImprovedReport, MachinesLowerBound, MethodReport, ParetoPoint, ParetoReport,
 };
 use crate::shrink::{Problem, Waypoint, shrink};
+use crate::table;
 
 /// The most copies of a cell that a bound is asked for, as in compaction.
 const CLONES_MAX: usize = 64;
@@ -25,7 +27,8 @@ const CLONES_MAX: usize = 64;
 /// Proves how many machines each trial of a compaction needs at least, and saves the certificates.
 ///
 /// # Errors
-/// If the options make no sense, no number of copies of the cell is enough, or the file cannot be written.
+/// If the options make no sense, no number of copies of the cell is enough ([`CannotBeHeld`]), or the file
+/// cannot be written.
 pub fn bound(
     trace: &Trace,
     options: &CompactOptions,
@@ -35,10 +38,11 @@ pub fn bound(
     let began = Instant::now();
     let compaction = Compaction::new(trace, options)?;
     let (model, _) = model_of(&compaction, options.accounting);
-    check_fits(&model)?;
+    check_fits(trace, options, &compaction, &model)?;
     let proofs = Proofs::search(&model, effort);
     proofs.save(certificate)?;
     report(&compaction, options, &model, proofs, certificate, began)
+        .map_err(|none| none.blamed(trace, options, effort))
 }
 
 /// Checks saved certificates against a trace, and says what they prove.
@@ -62,21 +66,53 @@ pub fn check(
         let seconds = began.elapsed().as_secs_f64();
         proofs.all.push(Proof { certificate: certificate_found, verified, seconds });
     }
+    check_fits(trace, options, &compaction, &model)?;
+    // The certificates are of this workload alone: whether a lifted one is held, others must say.
+    let effort = Effort { rounds: 0, ..Effort::default() };
     report(&compaction, options, &model, proofs, certificate, began)
+        .map_err(|none| none.blamed(trace, options, effort))
 }
 
-/// No number of machines is enough for a task that fits on none.
-fn check_fits(model: &Model) -> anyhow::Result<()> {
-    let fits_nowhere =
-        |&task: &usize| (0..model.machines.len()).all(|machine| !model.fits(task, machine));
-    let hopeless: u64 =
-        (0..model.tasks.len()).filter(fits_nowhere).map(|task| model.tasks[task].count).sum();
-    ensure!(
-        hopeless <= model.pending_allowed,
-        "{hopeless} tasks fit on no machine of the cell, and {} may stay pending",
-        model.pending_allowed
-    );
-    Ok(())
+/// Some trial's bound is more than all of so many copies of the cell's machines.
+#[derive(Debug)]
+struct NotEnough {
+    clones: usize,
+}
+
+impl NotEnough {
+    /// With what is to blame, as far as bounds of this effort see it.
+    fn blamed(&self, trace: &Trace, options: &CompactOptions, effort: Effort) -> anyhow::Error {
+        let held = |trace: &Trace, options: &CompactOptions| {
+            let Ok(compaction) = Compaction::new(trace, options) else { return Ok(()) };
+            let (model, _) = model_of(&compaction, options.accounting);
+            let proofs = Proofs::search(&model, effort);
+            let is_within = bounds_on(&compaction, options, &model, &proofs, self.clones).is_some();
+            if is_within { Ok(()) } else { Err(Vec::new()) }
+        };
+        let clones = table::copies(self.clones);
+        let what = format!("the workload needs more than {clones} of the cell's machines");
+        CannotBeHeld { what, blame: blame(trace, options, &held) }.into()
+    }
+}
+
+/// Each proof's bound for each trial, on so many copies of the cell's machines; `None` where one of them
+/// is more than there are.
+fn bounds_on(
+    compaction: &Compaction<'_>,
+    options: &CompactOptions,
+    model: &Model,
+    proofs: &Proofs,
+    clones: usize,
+) -> Option<Vec<Vec<usize>>> {
+    let orders: Vec<_> =
+        (0..options.trials as u64).map(|trial| compaction.order(clones, trial)).collect();
+    let by_trial = |proof: &Proof| -> Option<Vec<usize>> {
+        let needed = |order: &Vec<scheduler::Slot>| {
+            proof.verified.machines_needed(order.iter().map(|&slot| model.machine_shape(slot)))
+        };
+        orders.iter().map(needed).collect()
+    };
+    proofs.all.iter().map(by_trial).collect()
 }
 
 fn report(
@@ -86,26 +122,11 @@ fn report(
     proofs: Proofs,
     certificate: &Path,
     began: Instant,
-) -> anyhow::Result<BoundReport> {
-    let clones = options.clones.map_or(1..=CLONES_MAX, |clones| clones..=clones);
-    let mut on = None;
-    for clones in clones {
-        let orders: Vec<_> =
-            (0..options.trials as u64).map(|trial| compaction.order(clones, trial)).collect();
-        let by_trial = |proof: &Proof| -> Option<Vec<usize>> {
-            let needed = |order: &Vec<scheduler::Slot>| {
-                proof.verified.machines_needed(order.iter().map(|&slot| model.machine_shape(slot)))
-            };
-            orders.iter().map(needed).collect()
-        };
-        let all: Option<Vec<Vec<usize>>> = proofs.all.iter().map(by_trial).collect();
-        if let Some(all) = all {
-            on = Some((clones, all));
-            break;
-        }
-    }
-    let (clones, all) =
-        on.context("the workload does not fit on these copies of the cell's machines")?;
+) -> Result<BoundReport, NotEnough> {
+    let mut clones = options.clones.map_or(1..=CLONES_MAX, |clones| clones..=clones);
+    let most = NotEnough { clones: *clones.end() };
+    let on = |clones| Some((clones, bounds_on(compaction, options, model, &proofs, clones)?));
+    let (clones, all) = clones.find_map(on).ok_or(most)?;
     let best_by_trial: Vec<usize> = (0..options.trials)
         .map(|trial| all.iter().map(|by_trial| by_trial[trial]).max().unwrap_or(0))
         .collect();
@@ -166,7 +187,8 @@ struct Trial {
 /// of the bounds. `progress` is called after each trial with the number of trials that are done.
 ///
 /// # Errors
-/// As in [`fauxmaster::compact`]; or if the certificates cannot be written.
+/// As in [`fauxmaster::compact`], but [`CannotBeHeld`] where the workload does not fit; or if the
+/// certificates cannot be written.
 pub fn improve(
     trace: &Trace,
     options: &CompactOptions,
@@ -176,14 +198,30 @@ pub fn improve(
     progress: &(dyn Fn(usize) + Sync),
 ) -> anyhow::Result<ImprovedReport> {
     let began = Instant::now();
-    let greedy = compact(trace, options, &|_| {})?;
+    let greedy =
+        compact(trace, options, &|_| {}).map_err(|error| of_greedy(trace, options, error))?;
+    improve_greedy(trace, options, greedy, began, effort, budget, certificate, progress)
+}
+
+/// As [`improve`], from greedy's compaction of the same trials.
+#[expect(clippy::too_many_arguments, reason = "those of `improve`, and what it has worked out")]
+pub(crate) fn improve_greedy(
+    trace: &Trace,
+    options: &CompactOptions,
+    greedy: fauxmaster::report::CompactReport,
+    began: Instant,
+    effort: Effort,
+    budget: Budget,
+    certificate: &Path,
+    progress: &(dyn Fn(usize) + Sync),
+) -> anyhow::Result<ImprovedReport> {
     let options = CompactOptions { clones: Some(greedy.clones), ..options.clone() };
     let compaction = Compaction::new(trace, &options)?;
     let (model, may_wait) = model_of(&compaction, options.accounting);
     let proofs = Proofs::search(&model, effort);
     proofs.save(certificate)?;
-    let proven =
-        report(&compaction, &options, &model, proofs.clone(), certificate, Instant::now())?;
+    let proven = report(&compaction, &options, &model, proofs.clone(), certificate, Instant::now())
+        .map_err(|none| none.blamed(trace, &options, effort))?;
     let prices = proofs.prices().context("no bound, and so no prices")?;
     let problem = Problem::new(
         compaction.cell(),
@@ -244,6 +282,8 @@ pub fn improve(
         method: proven.method,
         certificate: proven.certificate,
         failures: proven.failures,
+        held: problem.held_count(),
+        against: None,
     })
 }
 

@@ -3,6 +3,7 @@
 //! Everything here starts from a plan of [`scheduler`] and improves it within a budget. Bounds come with
 //! certificates in integers, which a verifier checks that shares no code with the search for them.
 
+pub mod against;
 pub mod batch;
 pub mod batches;
 pub mod bound;
@@ -10,6 +11,7 @@ pub mod budget;
 pub mod certificate;
 pub mod compact;
 pub mod disruption;
+pub mod infeasible;
 pub mod model;
 pub mod objective;
 pub mod pack;

@@ -8,16 +8,18 @@ use anyhow::{bail, ensure};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use fauxmaster::args::{CompactShape, PackShape, PolicyArgs, TraceArgs, up_to};
 use fauxmaster::cli::{self, complain, json, say};
-use fauxmaster::{CompactError, CompactOptions, PackOptions, QueueChoice, arrivals};
+use fauxmaster::kube::config::policy_by_name;
+use fauxmaster::{CompactOptions, PackOptions, QueueChoice, arrivals};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use optimizer::batches::{self, BatchesOptions};
 use optimizer::bound::Effort;
 use optimizer::budget::Budget;
+use optimizer::infeasible::CannotBeHeld;
 use optimizer::repack::{Goal, Limit, RepackOptions, Start};
 use optimizer::report::BoundReport;
 use optimizer::scene::Fill;
-use optimizer::{compact, pack, repack, table};
-use scheduler::QueueOrder;
+use optimizer::{against, compact, pack, repack, table};
+use scheduler::{Policy, QueueOrder};
 use traces::Trace;
 
 /// The optimising scheduler: lower bounds with proofs, and plans that are better than greedy's and never
@@ -224,6 +226,9 @@ struct CompactArgs {
     /// same result everywhere; 0 for greedy's plan.
     #[arg(long, value_name = "BUDGET", default_value = "10s")]
     budget: Budget,
+    /// Other policies to compact by on the same trials, by their names; --sample is not for them.
+    #[arg(long, value_name = "POLICIES", value_delimiter = ',')]
+    against: Vec<String>,
 }
 
 /// What a search for a packing is of.
@@ -273,18 +278,30 @@ fn run_bound(
     let bar = spinner("proving")?;
     let report = prove(&trace, &options, &args.certificate.certificate);
     bar.finish_and_clear();
-    let report = report?;
+    let report = match report {
+        Ok(report) => report,
+        Err(error) => return no(error),
+    };
     tell_failures(&report.failures);
     say(NAME, &if args.json { json(&report)? } else { table::of_bound(&report) });
     Ok(ExitCode::SUCCESS)
 }
 
 fn run_compact(args: &CompactArgs) -> anyhow::Result<ExitCode> {
+    let policies: Vec<Policy> =
+        args.against.iter().map(|name| policy_by_name(name)).collect::<Result<_, _>>()?;
     run_search(&args.search, |trace, options, progress| {
         let SearchArgs { rounds, certificate, json: is_json, .. } = &args.search;
         let file = &certificate.certificate;
-        let report =
-            compact::improve(trace, options, effort(*rounds), args.budget, file, progress)?;
+        let report = against::improve(
+            trace,
+            options,
+            &policies,
+            effort(*rounds),
+            args.budget,
+            file,
+            progress,
+        )?;
         let text = if *is_json { json(&report)? } else { table::of_improved(&report) };
         Ok((text, report.failures))
     })
@@ -400,15 +417,20 @@ fn run_search(
     bar.finish_and_clear();
     let (text, failures) = match result {
         Ok(done) => done,
-        Err(error) if matches!(error.downcast_ref(), Some(CompactError::DoesNotFit { .. })) => {
-            complain(NAME, &error);
-            return Ok(ExitCode::from(1));
-        }
-        Err(error) => return Err(error),
+        Err(error) => return no(error),
     };
     tell_failures(&failures);
     say(NAME, &text);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Exit code 1 where the workload cannot be held; any other error stands.
+fn no(error: anyhow::Error) -> anyhow::Result<ExitCode> {
+    if error.is::<CannotBeHeld>() {
+        complain(NAME, &error);
+        return Ok(ExitCode::from(1));
+    }
+    Err(error)
 }
 
 /// Says which solvers failed; what was found without them stands.

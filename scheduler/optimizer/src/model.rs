@@ -79,6 +79,8 @@ pub struct Model {
     pub shape_of_task: Vec<Option<usize>>,
     /// How many tasks may stay pending.
     pub pending_allowed: u64,
+    /// The name of a job with tasks of each task shape.
+    pub job_names: Vec<String>,
 }
 
 impl Model {
@@ -121,6 +123,12 @@ impl Model {
             }
         }
         let number: BTreeMap<(Amounts, usize), usize> = counts.keys().copied().zip(0..).collect();
+        let mut job_names = vec![String::new(); counts.len()];
+        for task in tasks.iter().rev() {
+            if let Some(key) = shape(task) {
+                job_names[number[&key]].clone_from(&cell.job(task.job).name);
+            }
+        }
         let task_shapes = counts
             .into_iter()
             .map(|((demand, rules), (count, picky_count))| TaskShape {
@@ -165,6 +173,7 @@ impl Model {
             tasks: task_shapes,
             machines,
             pending_allowed,
+            job_names,
         }
     }
 

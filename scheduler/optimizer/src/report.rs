@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fauxmaster::report::{ByResource, CompactReport, PackReport};
 use serde::Serialize;
 
-use crate::shrink::Waypoint;
+use crate::shrink::{HeldCount, Waypoint};
 
 /// A proven lower bound on the machines that a workload needs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -82,6 +82,48 @@ pub struct ImprovedReport {
     pub certificate: String,
     /// Methods that failed, and why.
     pub failures: Vec<String>,
+    /// How many tasks the search left where greedy put them, by reason.
+    pub held: HeldCount,
+    /// Other policies on the same trials, where some were asked for.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub against: Option<AgainstReport>,
+}
+
+/// Greedy and the improved packings against other policies, on the same trials.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AgainstReport {
+    /// The policy that needs as many copies of the cell as all trials draw from; `None` where their number
+    /// was given.
+    pub clones_needed_by: Option<String>,
+    /// The other policies, in the order in which they were named.
+    pub against: Vec<PolicyReport>,
+}
+
+/// One other policy.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PolicyReport {
+    /// Its name.
+    pub policy: String,
+    /// Machines that it needs, trial by trial.
+    pub machines_by_trial: Vec<usize>,
+    /// Their median (nearest rank).
+    pub machines_median: usize,
+    /// By how much fewer the improved packings need.
+    pub fewer_percent: Fewer,
+    /// By how much fewer greedy's need.
+    pub greedy_fewer_percent: Fewer,
+}
+
+/// A paired difference in per cent of the other policy's machines, each trial's of its own; negative where
+/// more are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Fewer {
+    /// The mean over the trials.
+    pub mean: f64,
+    /// Lower end of its 95 % confidence interval (Student's); `None` below two trials.
+    pub low: Option<f64>,
+    /// The upper end.
+    pub high: Option<f64>,
 }
 
 /// Machines needed against what was spent.

@@ -142,6 +142,33 @@ enum Worth<'a, 'c> {
     Of(&'a Objective<'c>),
 }
 
+/// Why the search leaves a task where greedy put it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    /// The cell is of Kubernetes' objects, whose rules the search does not know.
+    Kubernetes,
+    /// It is an alloc, or runs in one.
+    Allocs,
+    /// It belongs to its machine.
+    Tied,
+    /// Its job limits how many tasks a failure domain may have.
+    Spread,
+}
+
+/// How many tasks and allocs the search leaves where greedy put them, each by its first reason in the order
+/// of [`Held`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HeldCount {
+    /// For limits on their spread.
+    pub spread: usize,
+    /// Allocs, and what runs in them.
+    pub allocs: usize,
+    /// That belong to their machine; compaction leaves them out.
+    pub tied: usize,
+    /// In a cell of Kubernetes' objects: all.
+    pub kubernetes: usize,
+}
+
 /// What the search for a packing knows of the workload.
 #[derive(Debug)]
 pub struct Problem<'a, 'c> {
@@ -182,14 +209,39 @@ impl<'a, 'c> Problem<'a, 'c> {
         Self { worth: Worth::Of(objective), ..self }
     }
 
+    /// Why no refill may move a task: the first reason in the order of [`Held`]; `None` if one may.
+    #[must_use]
+    pub fn held(&self, task: TaskId) -> Option<Held> {
+        let job = self.cell.job(task.job);
+        let is_limited = job.spread.iter().any(|spread| spread.max_per_domain.is_some());
+        [
+            (self.cell.kube.is_some(), Held::Kubernetes),
+            (job.kind == JobKind::AllocSet || job.alloc_set.is_some(), Held::Allocs),
+            (job.tied_to_machines, Held::Tied),
+            (is_limited, Held::Spread),
+        ]
+        .into_iter()
+        .find_map(|(is_held, why)| is_held.then_some(why))
+    }
+
     /// Whether a refill may move a task.
     pub(crate) fn is_movable(&self, task: TaskId) -> bool {
-        let job = self.cell.job(task.job);
-        job.kind == JobKind::Job
-            && job.alloc_set.is_none()
-            && !job.tied_to_machines
-            && self.cell.kube.is_none()
-            && job.spread.iter().all(|spread| spread.max_per_domain.is_none())
+        self.held(task).is_none()
+    }
+
+    /// How many of the tasks no refill may move.
+    #[must_use]
+    pub fn held_count(&self) -> HeldCount {
+        let mut count = HeldCount::default();
+        for held in self.tasks.iter().filter_map(|&task| self.held(task)) {
+            *match held {
+                Held::Kubernetes => &mut count.kubernetes,
+                Held::Allocs => &mut count.allocs,
+                Held::Tied => &mut count.tied,
+                Held::Spread => &mut count.spread,
+            } += 1;
+        }
+        count
     }
 
     /// Whether everything on a row may move.

@@ -1,10 +1,13 @@
 //! Results as tables for people.
 
+use fauxmaster::report::CompactReport;
 use fauxmaster::table::{grouped, percent, table};
 
 use crate::report::{
-    BatchesReport, BoundReport, ImprovedReport, PackedReport, ParetoReport, RepackReport,
+    AgainstReport, BatchesReport, BoundReport, Fewer, ImprovedReport, PackedReport, ParetoReport,
+    PolicyReport, RepackReport,
 };
+use crate::shrink::HeldCount;
 
 /// Bounds by method.
 #[must_use]
@@ -79,7 +82,46 @@ pub fn of_improved(report: &ImprovedReport) -> String {
         seconds = compact.seconds,
         seed = compact.seed,
         certificate = report.certificate,
+    ) + &held(report.held)
+        + &report.against.as_ref().map(|against| of_against(compact, against)).unwrap_or_default()
+}
+
+/// Other policies on the same trials.
+fn of_against(compact: &CompactReport, report: &AgainstReport) -> String {
+    let others = || report.against.iter();
+    let header: Vec<&str> =
+        std::iter::once("trial").chain(others().map(|other| other.policy.as_str())).collect();
+    let mut trials = table(&header);
+    let mut add = |name: String, figure: &dyn Fn(&PolicyReport) -> String| {
+        trials.add_row(std::iter::once(name).chain(others().map(figure)));
+    };
+    for trial in 0..compact.trials {
+        add(trial.to_string(), &|other| grouped(other.machines_by_trial[trial]));
+    }
+    add("median".to_owned(), &|other| grouped(other.machines_median));
+    add(format!("{}: fewer", compact.policy), &|other| fewer(other.greedy_fewer_percent));
+    add("improved: fewer".to_owned(), &|other| fewer(other.fewer_percent));
+    let clones = report.clones_needed_by.as_ref().map(|policy| {
+        let clones = copies(compact.clones);
+        format!("; all draw from {clones} of the cell, as {policy} needs so many")
+    });
+    format!(
+        "\nmachines of other policies on the same trials\n{trials}\n\
+         fewer: the mean paired difference in per cent of the other policy's machines, {interval}{clones}",
+        interval = match compact.trials {
+            1 => "without an interval, which needs two trials",
+            _ => "with its 95 % confidence interval",
+        },
+        clones = clones.unwrap_or_default(),
     )
+}
+
+fn fewer(fewer: Fewer) -> String {
+    let Fewer { mean, low, high } = fewer;
+    match low.zip(high) {
+        Some((low, high)) => format!("{mean:.2} % ({low:.2} to {high:.2})"),
+        None => format!("{mean:.2} %"),
+    }
 }
 
 /// Batches placed into a running cell.
@@ -207,7 +249,7 @@ pub fn of_pareto(report: &ParetoReport) -> String {
         seconds = compact.seconds,
         seed = compact.seed,
         certificate = report.improved.certificate,
-    )
+    ) + &held(report.improved.held)
 }
 
 /// Moves that a table shows; the plan's file and JSON have all.
@@ -278,6 +320,26 @@ pub fn of_repack(report: &RepackReport) -> String {
     )
 }
 
-fn copies(clones: usize) -> String {
+/// What the search could not move, on a line of its own; nothing where that is nothing.
+fn held(held: HeldCount) -> String {
+    let HeldCount { spread, allocs, tied, kubernetes } = held;
+    let reasons: Vec<String> = [
+        (spread, "with limits on spread"),
+        (allocs, "allocs or in allocs"),
+        (tied, "tied to machines"),
+        (kubernetes, "in a Kubernetes cluster"),
+    ]
+    .into_iter()
+    .filter(|&(count, _)| count > 0)
+    .map(|(count, why)| format!("{} {why}", grouped(count)))
+    .collect();
+    if reasons.is_empty() {
+        return String::new();
+    }
+    format!("\ntasks that the search left where greedy put them: {}", reasons.join(", "))
+}
+
+/// `1 copy`, `2 copies`.
+pub(crate) fn copies(clones: usize) -> String {
     format!("{clones} {}", if clones == 1 { "copy" } else { "copies" })
 }

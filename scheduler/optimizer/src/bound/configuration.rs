@@ -203,7 +203,7 @@ fn master(model: &Model, mix: &[u64], columns: &BTreeSet<Column>) -> Result<Dual
         filled.into_iter().map(|shares| problem.add_constraint(constraint!(shares <= z))).collect();
     let solved = problem.solve();
     let mut solution =
-        solved.map_err(|source| BoundError::Solver { what: "configuration", source })?;
+        solved.map_err(|source| BoundError::of(model, mix, "configuration", source))?;
     let z = solution.value(z);
     let duals = solution.compute_dual();
     Ok(Duals {

@@ -50,7 +50,7 @@ pub fn transport(model: &Model, mix: &[u64]) -> Result<Certificate, BoundError> 
         }
     }
     let solved = problem.solve();
-    let mut solution = solved.map_err(|source| BoundError::Solver { what: "transport", source })?;
+    let mut solution = solved.map_err(|source| BoundError::of(model, mix, "transport", source))?;
     let _ = solution.value(z);
     let duals = solution.compute_dual();
     let mut prices = Prices {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests, but for their helpers, may anyway")]
 
 mod certificates;
+mod infeasible;
 mod program;
 mod repack;
 mod small;

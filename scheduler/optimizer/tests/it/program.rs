@@ -38,6 +38,7 @@ fn bad_input_is_refused_in_one_line() {
     check_refused(&["pareto", "--budgets", "1s,200steps", "--trials", "1"], "all work or all time");
     check_refused(&["bound", "--pending-allowance", "1.5"], "not in 0..1");
     check_refused(&["bound", "--trace", "nowhere"], "nowhere");
+    check_refused(&["compact", "--against", "best-fit,worst"], "worst");
     check_refused(&["verify", "--certificate", "missing.json"], "missing.json");
 }
 
@@ -103,4 +104,70 @@ fn more_budget_is_never_worse() {
         points.iter().map(|point| point["machines_median"].as_u64().unwrap()).collect();
     assert!(machines.is_sorted_by(|a, b| a >= b), "{machines:?}");
     assert!(machines[0] > machines[3]);
+}
+
+#[test]
+fn what_cannot_be_held_is_answered_with_no_and_names_the_constraints_to_blame() {
+    // Job `nowhere` wants an old kernel and many cores, and no machine has both.
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--trace", &examples(), "--trials", "2", "--certificate", "c.json"];
+    let tolerant = ["bound", "--pending-allowance", "0.2", "--rounds", "0"];
+    assert!(optimizer(folder.path(), &[&tolerant, &args[..]].concat()).status.success());
+    for command in ["bound", "verify", "compact", "pareto"] {
+        let output = optimizer(folder.path(), &[&[command], &args[..]].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let why = "because of cores > 16 or kernel < 6, each of which is enough \
+                   (for example job nowhere)";
+        assert!(said.contains(why), "{command}: {said}");
+    }
+}
+
+#[test]
+fn other_policies_are_compared_on_the_same_trials() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["compact", "--pending-allowance", "0", "--trials", "2", "--budget", "3000steps"];
+    let against = ["--against", "best-fit,borg-hybrid"];
+    let answer = json(&optimizer(folder.path(), &[&args[..], &against, &["--json"]].concat()));
+    let others = answer["against"].as_array().unwrap();
+    assert_eq!(others[0]["policy"], "best-fit");
+    assert_eq!(others[1]["machines_by_trial"], answer["greedy_by_trial"]);
+    let zero = serde_json::json!({"mean": 0.0, "low": 0.0, "high": 0.0});
+    assert_eq!(others[1]["greedy_fewer_percent"], zero);
+    let machines = |of: &Value, trial: usize| of[trial].as_f64().unwrap();
+    for other in others {
+        let fewer = |trial: usize| {
+            let theirs = machines(&other["machines_by_trial"], trial);
+            100.0 * (theirs - machines(&answer["machines_by_trial"], trial)) / theirs
+        };
+        let found = &other["fewer_percent"];
+        let mean = (fewer(0) + fewer(1)) / 2.0;
+        assert!((found["mean"].as_f64().unwrap() - mean).abs() < 1e-9);
+        assert!(found["low"].as_f64().unwrap() <= mean && mean <= found["high"].as_f64().unwrap());
+    }
+    let one = ["compact", "--trace", &examples(), "--pending-allowance", "0.2", "--trials", "1"];
+    let output = optimizer(folder.path(), &[&one[..], &["--against", "best-fit"]].concat());
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("an interval, which needs two trials"), "{said}");
+}
+
+#[test]
+fn tasks_that_the_search_cannot_move_are_counted_by_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |example: &str, held: &[(&str, u64)]| {
+        let trace = format!("cell:{}/../../examples/{example}", env!("CARGO_MANIFEST_DIR"));
+        let args = ["compact", "--trace", &trace, "--pending-allowance", "0.5", "--trials", "1"];
+        let args = [&args[..], &["--clone", "4", "--budget", "0"]].concat();
+        let report = json(&optimizer(folder.path(), &[&args[..], &["--json"]].concat()));
+        for key in ["spread", "allocs", "tied", "gpu", "kubernetes"] {
+            let of = held.iter().find(|(name, _)| *name == key).map_or(0, |(_, count)| *count);
+            assert_eq!(report["held"][key], of, "{example}: {key}");
+        }
+        let said = optimizer(folder.path(), &args).stdout;
+        let is_said = String::from_utf8_lossy(&said).contains("left where greedy put them");
+        assert_eq!(is_said, !held.is_empty(), "{example}");
+    };
+    check("constraints", &[]);
+    check("gpus", &[("gpu", 7)]);
 }

@@ -5,7 +5,7 @@ use fauxmaster::{CompactError, CompactOptions, Compaction, compact};
 use optimizer::bound::Effort;
 use optimizer::budget::Budget;
 use optimizer::proof::{Proof, Proofs, model_of};
-use optimizer::shrink::{Problem, shrink};
+use optimizer::shrink::{Held, HeldCount, Problem, shrink};
 use proptest::prelude::{ProptestConfig, TestCaseError, prop_assert, prop_assert_eq};
 use proptest::test_runner::RngSeed;
 use proptest::{prop_assume, proptest};
@@ -164,4 +164,48 @@ proptest! {
         // Up to rounding: both are searched for the cell's mix and not for this order.
         prop_assert!(of("configuration") >= of("transport").map(|bound| bound.saturating_sub(1)));
     }
+}
+
+#[test]
+fn the_search_leaves_tasks_for_reasons_that_are_counted() {
+    let machines = [json!({"name": "m", "count": 20, "cpu": 8, "ram": 8, "gpus": 2})];
+    let job = |name: &str, more: serde_json::Value| {
+        let mut job = json!({"name": name, "user": "u", "priority": 200, "count": 2,
+            "limit": {"cpu": 1}});
+        more.as_object().unwrap().iter().for_each(|(key, value)| job[key] = value.clone());
+        job
+    };
+    let sets = [job("set", json!({}))];
+    let jobs = [
+        job("free", json!({"different_machines": true, "spread": [{"domain": "rack"}]})),
+        job("spread", json!({"spread": [{"domain": "rack", "max_per_domain": 2}]})),
+        job("in-allocs", json!({"alloc_set": "set"})),
+        job("tied", json!({"tied_to_machines": true})),
+        job("gpu", json!({"limit": {"cpu": 1, "gpu": {"count": 1, "milli": 500}}})),
+    ];
+    let trace = crate::infeasible::trace(&machines, &sets, &jobs);
+    let options = options(0.0, Some(1));
+    let compaction = Compaction::new(&trace, &options).unwrap();
+    let (model, may_wait) = model_of(&compaction, options.accounting);
+    let proofs = Proofs::search(&model, Effort::default());
+    let (tasks, prices) = (compaction.tasks(), proofs.prices().unwrap());
+    let cell = compaction.cell();
+    let problem = Problem::new(cell, tasks, options.accounting, &model, prices, &may_wait);
+    // What is tied is left out of the compaction.
+    let expected = HeldCount { spread: 2, allocs: 4, gpu: 2, ..HeldCount::default() };
+    assert_eq!(problem.held_count(), expected);
+    let held: Vec<(&str, Option<Held>)> = cell
+        .tasks()
+        .filter(|(task, ..)| task.position == 0)
+        .map(|(task, job, _)| (job.name.as_str(), problem.held(task)))
+        .collect();
+    let expected = [
+        ("set", Some(Held::Allocs)),
+        ("free", None),
+        ("spread", Some(Held::Spread)),
+        ("in-allocs", Some(Held::Allocs)),
+        ("tied", Some(Held::Tied)),
+        ("gpu", Some(Held::Gpu)),
+    ];
+    assert_eq!(held, expected);
 }

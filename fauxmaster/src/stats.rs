@@ -32,7 +32,7 @@ impl Interval {
     }
 }
 
-/// A paired difference of two rows, first minus second, in machines.
+/// A paired difference of two rows, first minus second, in machines or in per cent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
     /// Number of trials.
@@ -57,9 +57,28 @@ pub struct Difference {
 #[must_use]
 pub fn paired_difference(first: &[usize], second: &[usize]) -> Difference {
     assert_eq!(first.len(), second.len(), "trials are paired");
-    assert!(!first.is_empty(), "a row has at least one trial");
     let differences: Vec<f64> =
         first.iter().zip(second).map(|(&a, &b)| a as f64 - b as f64).collect();
+    difference_of(&differences)
+}
+
+/// By how many per cent of the second row's machines the first row needs fewer, paired by trial: each
+/// trial's difference over its own machines of the second row. Negative where it needs more.
+///
+/// # Panics
+/// As [`paired_difference`]; or if the second row needs no machine in some trial.
+#[must_use]
+pub fn fewer_percent(first: &[usize], second: &[usize]) -> Difference {
+    assert_eq!(first.len(), second.len(), "trials are paired");
+    assert!(second.iter().all(|&machines| machines > 0), "a workload needs machines");
+    let share = |(&a, &b): (&usize, &usize)| 100.0 * (b as f64 - a as f64) / b as f64;
+    let differences: Vec<f64> = first.iter().zip(second).map(share).collect();
+    difference_of(&differences)
+}
+
+/// Of the differences of each trial.
+fn difference_of(differences: &[f64]) -> Difference {
+    assert!(!differences.is_empty(), "a row has at least one trial");
     let trials = differences.len();
     let count = trials as f64;
     let mean = differences.iter().sum::<f64>() / count;
@@ -212,6 +231,19 @@ mod tests {
         check(&[10, 12, 10], &[11, 11, 11], Verdict::IntervalSpansZero);
         check(&[20, 21, 22], &[10, 11, 12], Verdict::SecondNeedsFewer); // 10 in each: no width
         check(&[10, 11, 10, 11], &[19, 20, 20, 20], Verdict::FirstNeedsFewer);
+    }
+
+    #[test]
+    fn percentages_are_of_each_trials_own_machines() {
+        // 10 of 100, 30 of 150, 24 of 160 fewer: 10, 20, 15 %; mean 15, variance 25, standard error
+        // 5/√3 = 2.886751, t(2; 0.975) = 4.302653, half width 12.420690.
+        let fewer = fewer_percent(&[90, 120, 136], &[100, 150, 160]);
+        close(fewer.mean, 15.0, 1e-12);
+        let interval = fewer.interval.unwrap();
+        close(interval.low, 15.0 - 12.420_690, 1e-5);
+        close(interval.high, 15.0 + 12.420_690, 1e-5);
+        close(fewer_percent(&[110], &[100]).mean, -10.0, 1e-12);
+        assert_eq!(fewer_percent(&[90], &[100]).interval, None);
     }
 
     #[test]
