@@ -71,18 +71,18 @@ pub struct Batched<'c> {
 const RUIN_MAX: usize = 6;
 
 /// Tasks of one MILP, and machines for each of them.
-const TASKS_A_PART: usize = 8;
-const MACHINES_A_TASK: usize = 5;
+const TASKS_A_PART: usize = 5;
+const MACHINES_A_TASK: usize = 4;
 
 /// Parts that are solved at the same time, on however many threads.
 const PARTS_A_ROUND: usize = 2;
 
 /// One round in so many is of MILPs.
-const PARTS_ONE_IN: usize = 16;
+const PARTS_ONE_IN: usize = 64;
 
 /// Nodes of one solve, and the time that it may take.
 const NODES: i32 = 100;
-const SOLVE_SECONDS: f64 = 0.1;
+const SOLVE_SECONDS: f64 = 0.05;
 
 /// Trials without any gain, for each task that there is something to gain from, after which a search ends.
 const FRUITLESS_A_TASK: usize = 40;

@@ -18,8 +18,10 @@ use crate::proof::{CertificateFile, Proof, Proofs, model_of};
 use crate::report::{
     BoundReport, ImprovedReport, MachinesLowerBound, MethodReport, ParetoPoint, ParetoReport,
 };
+
 use crate::shrink::{Problem, Waypoint, shrink};
 use crate::table;
+use crate::trade;
 
 /// The most copies of a cell that a bound is asked for, as in compaction.
 const CLONES_MAX: usize = 64;
@@ -287,6 +289,15 @@ pub(crate) fn improve_greedy(
     })
 }
 
+/// What else a Pareto report weighs against packing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trades {
+    /// Evictions, see [`trade::evictions`].
+    pub evictions: bool,
+    /// Moves, see [`trade::moves`].
+    pub moves: bool,
+}
+
 /// Machines needed against what was spent, from one search with the largest of these budgets: for greedy,
 /// each budget in ascending order, and the bound.
 ///
@@ -297,6 +308,7 @@ pub fn pareto(
     options: &CompactOptions,
     effort: Effort,
     budgets: &[Budget],
+    trades: Trades,
     certificate: &Path,
     progress: &(dyn Fn(usize) + Sync),
 ) -> anyhow::Result<ParetoReport> {
@@ -348,7 +360,23 @@ pub fn pareto(
         machines_median: bound.median,
         gap: 0.0,
     });
-    Ok(ParetoReport { points, improved })
+    // The other two searches take the least budget and the middle one.
+    let mut trade_budgets = vec![budgets[0], budgets[budgets.len() / 2]];
+    trade_budgets.dedup();
+    let mut failures = Vec::new();
+    let (mut evictions, mut moves) = (Vec::new(), Vec::new());
+    if trades.evictions {
+        evictions = trade::evictions(trace, options, &trade_budgets, &mut failures)?;
+    }
+    if trades.moves {
+        moves = trade::moves(trace, options, &trade_budgets, &mut failures)?;
+    }
+    failures.sort_unstable();
+    failures.dedup();
+    let mut improved = improved;
+    improved.failures.extend(failures);
+    let trade_budgets = trade_budgets.iter().map(ToString::to_string).collect();
+    Ok(ParetoReport { points, evictions, moves, trade_budgets, improved })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of machines")]

@@ -15,12 +15,14 @@ pub mod infeasible;
 pub mod model;
 pub mod objective;
 pub mod pack;
+pub mod preempt;
 pub mod proof;
 pub mod repack;
 pub mod report;
 pub mod scene;
 pub mod shrink;
 pub mod table;
+pub mod trade;
 
 mod insert;
 mod knapsack;

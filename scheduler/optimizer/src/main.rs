@@ -14,11 +14,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use optimizer::batches::{self, BatchesOptions};
 use optimizer::bound::Effort;
 use optimizer::budget::Budget;
+use optimizer::compact::Trades;
 use optimizer::infeasible::CannotBeHeld;
 use optimizer::repack::{Goal, Limit, RepackOptions, Start};
 use optimizer::report::BoundReport;
-use optimizer::scene::Fill;
-use optimizer::{against, compact, pack, repack, table};
+use optimizer::scene::{self, Fill};
+use optimizer::{against, compact, pack, preempt, repack, table};
 use scheduler::{Policy, QueueOrder};
 use traces::Trace;
 
@@ -59,6 +60,10 @@ enum Command {
     ///
     /// Example: optimizer pareto --pending-allowance 0 --trials 3 --budgets 1s,5s,20s
     Pareto(ParetoArgs),
+    /// Let jobs arrive in a running cell: greedy preemption against the best that a search finds.
+    ///
+    /// Example: optimizer preempt --accounting reclaimed --start recorded --arrive examples/arrivals.yaml
+    Preempt(PreemptArgs),
     /// Plan the moves that free the most machines of a running cell, or the most stranded resources.
     ///
     /// Example: optimizer repack --start packed --churn 0.1 --max-moves 500
@@ -147,6 +152,27 @@ struct PackArgs {
 }
 
 #[derive(Args, Debug)]
+struct PreemptArgs {
+    #[command(flatten)]
+    shape: PackShape,
+    #[command(flatten)]
+    fill: FillArgs,
+    /// A file of jobs in the schema of cell:DIR; none of their tasks runs yet.
+    #[arg(long, value_name = "FILE")]
+    arrive: PathBuf,
+    /// What greedy and the search may spend: 10s, 500ms, or work, as in 2000steps (trials), which gives the
+    /// same result everywhere; 0 for greedy's plan.
+    #[arg(long, value_name = "BUDGET", default_value = "10s")]
+    budget: Budget,
+    /// Number of threads; without it one for each core.
+    #[arg(long, value_name = "N", value_parser = up_to::<256>)]
+    threads: Option<usize>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
 struct BatchArgs {
     #[command(flatten)]
     shape: PackShape,
@@ -158,7 +184,7 @@ struct BatchArgs {
     /// Number of batches, each met by a cell of its own.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = up_to::<1000>)]
     batches: usize,
-    /// What greedy and the search may spend on a batch: time, or work as in 200steps (parts solved), which
+    /// What greedy and the search may spend on a batch: time, or work as in 2000steps (trials), which
     /// gives the same result everywhere; 0 for greedy's plan.
     #[arg(long, value_name = "BUDGET", default_value = "500ms")]
     budget: Budget,
@@ -189,6 +215,26 @@ struct ParetoArgs {
     /// What the search may spend on each trial, all as time or all as work.
     #[arg(long, value_name = "BUDGETS", value_delimiter = ',', default_value = "1s,2s,5s,10s,20s")]
     budgets: Vec<Budget>,
+    /// What else is weighed against packing; none for machines against seconds alone.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        value_delimiter = ',',
+        default_values_t = [TradeName::Evictions, TradeName::Moves]
+    )]
+    trade: Vec<TradeName>,
+}
+
+/// What is weighed against packing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum TradeName {
+    /// Running tasks that are evicted for a batch that arrives.
+    Evictions,
+    /// Moves that free machines.
+    Moves,
+    /// Nothing.
+    None,
 }
 
 #[derive(Args, Debug)]
@@ -261,6 +307,7 @@ fn main() -> ExitCode {
         Command::Batch(args) => run_batch(&args),
         Command::Pack(args) => run_pack(&args),
         Command::Pareto(args) => run_pareto(&args),
+        Command::Preempt(args) => run_preempt(&args),
         Command::Repack(args) => run_repack(&args),
     })
 }
@@ -307,6 +354,24 @@ fn run_compact(args: &CompactArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
+fn run_preempt(args: &PreemptArgs) -> anyhow::Result<ExitCode> {
+    let options = args.shape.options()?;
+    let trace = args.shape.trace.load_aloud(NAME)?;
+    let (trace, jobs) = traces::with_arrivals(trace, &args.arrive)?;
+    let bar = spinner("preempting")?;
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(args.threads.unwrap_or(0)).build()?;
+    let fill = Fill { share: args.fill.fill, arriving: 0 };
+    let report = threads.install(|| {
+        let scene = scene::scene(&trace, &options, fill, Some(&jobs), 0)?;
+        preempt::compare(&trace, &options, &scene, args.budget)
+    });
+    bar.finish_and_clear();
+    let report = report?;
+    tell_failures(&report.failures);
+    say(NAME, &if args.json { json(&report)? } else { table::of_preempt(&report) });
+    Ok(ExitCode::SUCCESS)
+}
+
 fn run_batch(args: &BatchArgs) -> anyhow::Result<ExitCode> {
     let options = args.shape.options()?;
     let trace = args.shape.trace.load_aloud(NAME)?;
@@ -344,11 +409,22 @@ fn run_pack(args: &PackArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn run_pareto(args: &ParetoArgs) -> anyhow::Result<ExitCode> {
+    let trades = Trades {
+        evictions: args.trade.contains(&TradeName::Evictions),
+        moves: args.trade.contains(&TradeName::Moves),
+    };
     run_search(&args.search, |trace, options, progress| {
         let SearchArgs { rounds, certificate, json: is_json, .. } = &args.search;
         let file = &certificate.certificate;
-        let report =
-            compact::pareto(trace, options, effort(*rounds), &args.budgets, file, progress)?;
+        let report = compact::pareto(
+            trace,
+            options,
+            effort(*rounds),
+            &args.budgets,
+            trades,
+            file,
+            progress,
+        )?;
         let text = if *is_json { json(&report)? } else { table::of_pareto(&report) };
         Ok((text, report.improved.failures))
     })

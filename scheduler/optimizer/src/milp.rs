@@ -125,6 +125,10 @@ impl Part {
 
     /// Solves it. `None`: the solver found nothing within the limit.
     pub(crate) fn solve(&self, limit: SolveLimit) -> Result<Option<Proposal>, ResolutionError> {
+        // HiGHS takes no starting point of a model without variables.
+        if self.items.iter().all(|item| item.candidates.is_empty()) {
+            return Ok(None);
+        }
         let weights = self.level_weights();
         // Work lost and preferences only break ties: all of them together are worth less than the smallest
         // task.

@@ -13,11 +13,12 @@
 //! | figure | of a task | unit |
 //! |---|---|---|
 //! | share | the largest part that its charge is of the mean machine, over the resources | 1/1000 machine, at least 1 |
-//! | worth | share × (100 + 100 × place in its band), the place from 0 for the band's lowest priority to below 1 | 1/100 of a share |
+//! | worth | (share + 10) × (100 + 100 × place in its band), the place from 0 for the band's lowest priority to below 1 | 1/100 of a share |
 //! | lost | share × seconds that it has run; an hour where that is not known | 1/1000 machine second |
 //! | cost of a move | share: what has to be started again elsewhere | 1/1000 machine |
 //!
-//! The mean machine has the mean of what the cell's machines have of each resource. Inside a band a larger
+//! The 10 are what a task is worth by itself, however small it is, a hundredth of a machine: without them ten
+//! small victims would be as good as a large one, and nobody thinks so. The mean machine has the mean of what the cell's machines have of each resource. Inside a band a larger
 //! priority counts up to twice as much, so that there size and priority are weighed against each other; the
 //! paper gives no weights, these are ours.
 
@@ -26,6 +27,9 @@ use scheduler::{Accounting, Draft, Snapshot};
 
 /// Seconds that a task is taken to have run where that is not known.
 pub const RAN_SECONDS_UNKNOWN: u64 = 3600;
+
+/// What a task is worth by itself, in thousandths of a machine. Our choice.
+pub const WORTH_OF_A_TASK: u64 = 10;
 
 /// Number of bands.
 pub const BAND_COUNT: usize = Band::ALL.len();
@@ -102,7 +106,7 @@ impl<'c> Objective<'c> {
     #[must_use]
     pub fn worth(&self, task: TaskId) -> u64 {
         let priority = self.cell.job(task.job).priority;
-        self.share(task) * self.weights[usize::from(priority.get())]
+        (self.share(task) + WORTH_OF_A_TASK) * self.weights[usize::from(priority.get())]
     }
 
     /// The work lost by evicting a task.

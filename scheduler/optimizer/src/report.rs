@@ -131,9 +131,45 @@ pub struct Fewer {
 pub struct ParetoReport {
     /// Greedy, each budget in ascending order, the bound.
     pub points: Vec<ParetoPoint>,
+    /// Packing against evictions; the budgets are `trade_budgets`.
+    pub evictions: Vec<EvictionPoint>,
+    /// Packing against moves.
+    pub moves: Vec<MovePoint>,
+    /// The budgets of `evictions` and `moves`.
+    pub trade_budgets: Vec<String>,
     /// The search that they are of.
     #[serde(flatten)]
     pub improved: ImprovedReport,
+}
+
+/// What so many evictions buy a batch that arrives in a full cell.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct EvictionPoint {
+    /// How many running tasks may be evicted; `None`: any number.
+    pub max_victims: Option<usize>,
+    /// What greedy places less what it evicts, by worth, in mean machines.
+    pub greedy_net_worth: f64,
+    /// Tasks that it evicts.
+    pub greedy_victims: usize,
+    /// The same of the search, budget by budget.
+    pub net_worth_by_budget: Vec<f64>,
+    /// Tasks that it evicts.
+    pub victims_by_budget: Vec<usize>,
+    /// No plan has more, all bands together; `None` where the solver failed.
+    pub net_worth_upper_bound: Option<f64>,
+}
+
+/// How many machines so many moves free.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct MovePoint {
+    /// How many tasks may be moved.
+    pub max_moves: usize,
+    /// Machines that greedy frees.
+    pub greedy_freed: f64,
+    /// The same of the search, budget by budget.
+    pub freed_by_budget: Vec<f64>,
+    /// No plan frees more.
+    pub freed_upper_bound: f64,
 }
 
 /// One budget.
@@ -347,4 +383,54 @@ pub struct MoveReport {
     /// What it gains: 1 on the move that leaves its machine empty; or stranded resources set free, in mean
     /// machines.
     pub gain: f64,
+}
+
+/// Preemption for arriving jobs, greedy's and better.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PreemptReport {
+    /// Name of the policy that greedy follows.
+    pub policy: String,
+    /// Name of the accounting.
+    pub accounting: &'static str,
+    /// The seed of everything random.
+    pub seed: u64,
+    /// Number of machines.
+    pub machine_count: usize,
+    /// Number of tasks that arrive.
+    pub task_count: usize,
+    /// The budget.
+    pub budget: String,
+    /// Greedy's plan.
+    pub greedy: PreemptPlanReport,
+    /// The search's, or greedy's where that is as good.
+    pub improved: PreemptPlanReport,
+    /// Whether it is better by the objective.
+    pub is_improved: bool,
+    /// No plan that places all of the arriving tasks loses less work, in machine hours; `None` where some of
+    /// them have no place, or they are of too many kinds for the bound.
+    pub work_lost_lower_bound: Option<f64>,
+    /// Work lost over that bound, less 1.
+    pub gap: Option<f64>,
+    /// Arriving tasks that have no place, by the constraints that are to blame.
+    pub why_pending: BTreeMap<String, usize>,
+    /// Seconds that greedy took.
+    pub greedy_seconds: f64,
+    /// Seconds in all, without the bound.
+    pub seconds: f64,
+    /// What failed, and why; what was found without it stands.
+    pub failures: Vec<String>,
+}
+
+/// A plan with its preemptions.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PreemptPlanReport {
+    /// What it places, and what that costs.
+    #[serde(flatten)]
+    pub plan: PlanReport,
+    /// Victims by band.
+    pub victims_by_band: BTreeMap<&'static str, usize>,
+    /// Evictions on the way to the plan, a task as often as it is evicted.
+    pub eviction_count: usize,
+    /// 0: nobody is evicted; 1: by arriving tasks alone; more: victims evict others in turn.
+    pub cascade_depth: usize,
 }

@@ -120,7 +120,11 @@ impl<'a, 'c> State<'a, 'c> {
     /// Whether a search may place a task anew.
     pub(crate) fn is_free(&self, task: TaskId) -> bool {
         let job = self.start.cell().job(task.job);
-        job.kind == JobKind::Job && job.alloc_set.is_none() && !job.tied_to_machines
+        // What else Kubernetes' objects ask for is greedy's to know.
+        self.start.cell().kube.is_none()
+            && job.kind == JobKind::Job
+            && job.alloc_set.is_none()
+            && !job.tied_to_machines
     }
 
     fn is_evictable(&self, task: TaskId) -> bool {

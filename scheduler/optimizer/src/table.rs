@@ -5,7 +5,7 @@ use fauxmaster::table::{grouped, percent, table};
 
 use crate::report::{
     AgainstReport, BatchesReport, BoundReport, Fewer, ImprovedReport, PackedReport, ParetoReport,
-    PolicyReport, RepackReport,
+    PolicyReport, PreemptReport, RepackReport,
 };
 use crate::shrink::HeldCount;
 
@@ -176,6 +176,67 @@ pub fn of_batches(report: &BatchesReport) -> String {
     )
 }
 
+/// Greedy's preemption and better.
+#[must_use]
+pub fn of_preempt(report: &PreemptReport) -> String {
+    let mut rows = table(&[
+        "plan",
+        "placed",
+        "wait",
+        "victims",
+        "by band",
+        "evictions",
+        "cascade depth",
+        "placed again",
+        "machine hours lost",
+        "net worth",
+    ]);
+    for (name, of) in [("greedy", &report.greedy), ("improved", &report.improved)] {
+        let bands: Vec<String> =
+            of.victims_by_band.iter().map(|(band, count)| format!("{band} {count}")).collect();
+        rows.add_row([
+            name.to_owned(),
+            grouped(of.plan.placed_count),
+            grouped(of.plan.pending_count),
+            grouped(of.plan.victim_count),
+            bands.join(", "),
+            grouped(of.eviction_count),
+            of.cascade_depth.to_string(),
+            grouped(of.plan.placed_again_count),
+            format!("{:.3}", of.plan.work_lost_machine_hours),
+            format!("{:.3}", of.plan.net_worth_machines),
+        ]);
+    }
+    let bound = match (report.work_lost_lower_bound, report.gap) {
+        (Some(bound), Some(gap)) => format!(
+            "no plan that places all of them loses less than {bound:.3} machine hours: {} above\n",
+            percent(gap)
+        ),
+        (Some(bound), None) => {
+            format!("no plan that places all of them loses less than {bound:.3} machine hours\n")
+        }
+        (None, _) => String::new(),
+    };
+    let blame: Vec<String> = report
+        .why_pending
+        .iter()
+        .map(|(group, &count)| format!("{} wait for {group}\n", grouped(count)))
+        .collect();
+    format!(
+        "{tasks} tasks arrive on {machines} machines; {policy}, by {accounting}, within {budget}\n\
+         {rows}\n{bound}{blame}{seconds:.3} s, of which greedy {greedy:.3} s; seed {seed}",
+        tasks = grouped(report.task_count),
+        machines = grouped(report.machine_count),
+        policy = report.policy,
+        accounting = report.accounting,
+        budget = report.budget,
+        blame = blame.concat(),
+        seconds = report.seconds,
+        greedy = report.greedy_seconds,
+        seed = report.seed,
+    )
+}
+
 /// A packing that was improved.
 #[must_use]
 pub fn of_packed(report: &PackedReport) -> String {
@@ -235,9 +296,48 @@ pub fn of_pareto(report: &ParetoReport) -> String {
         points.add_row([point.name.clone(), grouped(point.machines_median), percent(point.gap)]);
     }
     let compact = &report.improved.compact;
+    let trade = |what: &str, names: [&str; 2]| {
+        let mut head = vec![what.to_owned(), format!("greedy {}", names[0])];
+        head.extend(report.trade_budgets.iter().map(|budget| format!("{budget}: {}", names[0])));
+        head.push(names[1].to_owned());
+        table(&head.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let mut evictions = trade("evictions allowed", ["net worth (evicted)", "at most"]);
+    for point in &report.evictions {
+        let of = |worth: f64, victims: usize| format!("{worth:.2} ({})", grouped(victims));
+        let mut row = vec![
+            point.max_victims.map_or_else(|| "any".to_owned(), grouped),
+            of(point.greedy_net_worth, point.greedy_victims),
+        ];
+        let by_budget = point.net_worth_by_budget.iter().zip(&point.victims_by_budget);
+        row.extend(by_budget.map(|(&worth, &victims)| of(worth, victims)));
+        row.push(point.net_worth_upper_bound.map_or_else(String::new, |most| format!("{most:.2}")));
+        evictions.add_row(row);
+    }
+    let mut moves = trade("moves allowed", ["machines freed", "at most"]);
+    for point in &report.moves {
+        let mut row = vec![grouped(point.max_moves), format!("{:.0}", point.greedy_freed)];
+        row.extend(point.freed_by_budget.iter().map(|freed| format!("{freed:.0}")));
+        row.push(format!("{:.0}", point.freed_upper_bound));
+        moves.add_row(row);
+    }
+    let of = |is_shown: bool, what: &str, rows: &dyn std::fmt::Display| {
+        if is_shown { format!("{what}:\n{rows}\n") } else { String::new() }
+    };
+    let evictions = of(
+        !report.evictions.is_empty(),
+        "a batch of 1,000 tasks arrives in a cell that is 99 % full; net worth in mean machines",
+        &evictions,
+    );
+    let moves = of(
+        !report.moves.is_empty(),
+        "a cell that was packed and lost a tenth of its tasks is repacked",
+        &moves,
+    );
     format!(
         "{policy}, by {accounting}: {tasks} tasks, {trials} trials, {allowed} may stay pending\n\
          {points}\n\
+         {evictions}{moves}\
          machines drawn from {clones} of the cell, {seconds:.1} s, seed {seed}; \
          certificates: {certificate}",
         policy = compact.policy,

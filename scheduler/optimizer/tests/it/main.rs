@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests, but for their helpers, may anyway")]
 
+mod batch;
 mod certificates;
 mod infeasible;
 mod program;

@@ -20,40 +20,7 @@ use scheduler::{Accounting, Policy, Slot};
 use serde_json::{Value, json};
 use traces::Trace;
 
-use crate::small::{admits, cases, trace, traces};
-
-/// Tasks on each machine, by the machine's position.
-type On = Vec<Vec<TaskId>>;
-
-/// Small cells whose tasks run where they fit, on random machines; some of them although they do not fit
-/// beside the rest. Some jobs limit how many of their tasks may be disrupted.
-fn running() -> impl Strategy<Value = Trace> {
-    let limits = vec(option::of(0..3_u32), 3);
-    (traces(), vec(any::<usize>(), 9), limits, 0..4_u8).prop_map(
-        |(mut trace, picks, limits, over)| {
-            for (job, max) in trace.cell.jobs.iter_mut().zip(limits) {
-                job.max_disrupted = max;
-            }
-            let slots = Slot::all(&trace.cell);
-            let mut on: On = vec![Vec::new(); slots.len()];
-            let tasks: Vec<TaskId> = trace.cell.tasks().map(|(id, _, _)| id).collect();
-            for (index, (&task, pick)) in tasks.iter().zip(picks).enumerate() {
-                let fits = |row: &usize| admits(&trace.cell, slots[*row], &on[*row], task);
-                let will_do: Vec<usize> = (0..slots.len()).filter(fits).collect();
-                let row = match will_do.len() {
-                    _ if over == 0 && index == 0 => pick % slots.len(),
-                    0 => continue,
-                    count => will_do[pick % count],
-                };
-                on[row].push(task);
-                let host = Host::Machine(MachineId::from_index(row));
-                trace.cell.jobs[task.job.index()].tasks[task.position as usize].state =
-                    TaskState::Running { on: Some(host) };
-            }
-            trace
-        },
-    )
-}
+use crate::small::{On, admits, cases, running, trace};
 
 fn limits() -> impl Strategy<Value = Limit> {
     prop_oneof![(0..6_usize).prop_map(Limit::Moves), (0..4000_u64).prop_map(Limit::Cost)]

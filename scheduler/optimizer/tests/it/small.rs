@@ -1,8 +1,9 @@
 //! Small random cells, and what is true of them by trying everything.
 
 use cell::spec::{CellBuilder, JobSpec, MachineSpec};
-use cell::{Cell, TaskId};
+use cell::{Cell, Host, MachineId, TaskId, TaskState};
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::{ProptestConfig, Strategy, any};
 use scheduler::Slot;
 use serde_json::{Value, json};
@@ -64,6 +65,39 @@ pub(crate) fn traces() -> impl Strategy<Value = Trace> {
             .collect();
         trace(&machines, &jobs)
     })
+}
+
+/// Tasks on each machine, by the machine's position.
+pub(crate) type On = Vec<Vec<TaskId>>;
+
+/// Small cells whose tasks run where they fit, on random machines; some of them although they do not fit
+/// beside the rest. Some jobs limit how many of their tasks may be disrupted.
+pub(crate) fn running() -> impl Strategy<Value = Trace> {
+    let limits = vec(option::of(0..3_u32), 3);
+    (traces(), vec(any::<usize>(), 9), limits, 0..4_u8).prop_map(
+        |(mut trace, picks, limits, over)| {
+            for (job, max) in trace.cell.jobs.iter_mut().zip(limits) {
+                job.max_disrupted = max;
+            }
+            let slots = Slot::all(&trace.cell);
+            let mut on: On = vec![Vec::new(); slots.len()];
+            let tasks: Vec<TaskId> = trace.cell.tasks().map(|(id, _, _)| id).collect();
+            for (index, (&task, pick)) in tasks.iter().zip(picks).enumerate() {
+                let fits = |row: &usize| admits(&trace.cell, slots[*row], &on[*row], task);
+                let will_do: Vec<usize> = (0..slots.len()).filter(fits).collect();
+                let row = match will_do.len() {
+                    _ if over == 0 && index == 0 => pick % slots.len(),
+                    0 => continue,
+                    count => will_do[pick % count],
+                };
+                on[row].push(task);
+                let host = Host::Machine(MachineId::from_index(row));
+                trace.cell.jobs[task.job.index()].tasks[task.position as usize].state =
+                    TaskState::Running { on: Some(host) };
+            }
+            trace
+        },
+    )
 }
 
 /// The fewest machines, taken in this order, that hold all but `allowed` of the tasks; by trying every
