@@ -59,6 +59,8 @@ pub struct Batched<'c> {
     pub greedy_seconds: f64,
     /// Seconds in all.
     pub seconds: f64,
+    /// Steps of the budget.
+    pub steps: u64,
     /// Parts solved.
     pub solves: u64,
     /// Parts whose proposal was better.
@@ -116,6 +118,7 @@ pub fn plan<'c>(
             greedy_pass,
             greedy_seconds,
             seconds,
+            steps: 0,
             solves: 0,
             improvements: 0,
             failures: Vec::new(),
@@ -132,7 +135,18 @@ pub fn plan<'c>(
     }
     assert!(plan.score >= greedy.score, "a search that makes the plan worse");
     let seconds = meter.elapsed().as_secs_f64();
-    Batched { plan, greedy, greedy_pass, greedy_seconds, seconds, solves, improvements, failures }
+    let steps = meter.steps();
+    Batched {
+        plan,
+        greedy,
+        greedy_pass,
+        greedy_seconds,
+        seconds,
+        steps,
+        solves,
+        improvements,
+        failures,
+    }
 }
 
 /// Greedy's plan as far as it evicts no more than `max` running tasks.

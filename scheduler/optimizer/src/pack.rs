@@ -1,5 +1,6 @@
 //! Packing once: greedy, then improved.
 //!
+//! Onto a running cell, what waits is planned as a batch ([`crate::batch`]).
 //! From scratch every task may go anywhere, so the search refills machines and counts what is left waiting
 //! by its worth, level by level ([`crate::objective`]). The proven bound beside it is of worth: no packing on
 //! these machines places more.
@@ -15,6 +16,7 @@ use rand::Rng;
 use scheduler::{Assignment, Plan, Slot, Snapshot, pass};
 use traces::Trace;
 
+use crate::batch::{self, BatchOptions};
 use crate::bound::{self, classes};
 use crate::budget::{Budget, Meter};
 use crate::certificate::{Certificate, verify};
@@ -23,6 +25,7 @@ use crate::objective::{BAND_COUNT, ByBand, Objective, Score};
 use crate::proof::save;
 use crate::report::{LevelGap, PackedReport};
 use crate::shrink::{Problem, REACH, Search};
+use crate::trade::net_bound;
 
 /// A packing that was improved.
 #[derive(Debug)]
@@ -50,62 +53,159 @@ pub fn pack<'t>(
     let greedy = fauxmaster::pack(trace, options)?;
     let cell = &trace.cell;
     let objective = Objective::of(cell, options.accounting);
-    let end = &greedy.plan.end;
-    let slots: Vec<Slot> = (0..end.machine_count()).map(|row| end.slot(row)).collect();
-    let mut failures = Vec::new();
-    let model = Model::of(cell, &greedy.tasks, options.accounting, 0, &|_| false);
-    let mix = model.mix(&slots);
-    let (of_classes, in_allocs) = classes(&model, &objective, &greedy.tasks);
-    let mut meter = budget.start();
-    let refilled = match (options.start, bound::worth(&model, &mix, &of_classes, true)) {
-        (Start::Empty, Ok(prices)) => {
-            let may_wait = vec![true; greedy.tasks.len()];
-            let accounting = options.accounting;
-            let problem = Problem::new(cell, &greedy.tasks, accounting, &model, &prices, &may_wait)
-                .by_worth(&objective);
-            let mut random = generator(options.seed, Purpose::Search, 0);
-            let end = refill(&problem, end, &slots, &mut meter, &mut random);
-            Some(fill_up(&end, &greedy.tasks, options))
-        }
-        (_, Err(error)) => {
-            failures.push(error.to_string());
-            None
-        }
-        (Start::Recorded, Ok(_)) => None,
-    };
-    let start = Snapshot::empty(cell, &slots, options.accounting);
-    let score = |end: &Snapshot<'t>| objective.score(&start, end, &greedy.tasks, &[]);
-    let had = score(end);
-    let better = refilled.map(|plan| (score(&plan.end), plan)).filter(|(has, _)| *has > had);
+    let slots: Vec<Slot> =
+        (0..greedy.plan.end.machine_count()).map(|row| greedy.plan.end.slot(row)).collect();
     let greedy_report = greedy.report.clone();
     let greedy_unplaced = unplaced(&greedy);
-    let (has, packing) = match better {
-        Some((has, plan)) => {
-            let seconds = began.elapsed().as_secs_f64();
-            (has, greedy.with_plan(trace, options, plan, seconds))
-        }
-        None => (had.clone(), greedy),
+    let mut random = generator(options.seed, Purpose::Search, 0);
+    let mut found = match options.start {
+        Start::Empty => from_scratch(&greedy, &slots, &objective, options, budget, &mut random),
+        Start::Recorded => onto_running(&greedy, &slots, &objective, options, budget, &mut random),
     };
-    assert!(has >= had, "a search that makes the plan worse");
-    let (gaps, certificates) =
-        gaps(&model, &mix, &of_classes, in_allocs, [&has, &had], &mut failures);
-    save(&certificates, certificate)?;
-    let last = gaps.last();
+    let packing = match found.plan.take() {
+        Some(plan) => greedy.with_plan(trace, options, plan, began.elapsed().as_secs_f64()),
+        None => greedy,
+    };
+    save(&found.certificates, certificate)?;
+    let last = found.gaps.last();
     let report = PackedReport {
         pack: packing.report.clone(),
         gap: last.map(|level| level.gap),
         greedy_gap: last.map(|level| level.greedy_gap),
-        gap_by_level: gaps,
+        gap_by_level: found.gaps,
         unplaced: unplaced(&packing),
         greedy_unplaced,
         greedy: greedy_report,
         budget: budget.to_string(),
-        steps: meter.steps(),
-        search_seconds: meter.elapsed().as_secs_f64(),
+        steps: found.steps,
+        search_seconds: found.seconds,
         certificate: certificate.display().to_string(),
-        failures,
+        failures: found.failures,
     };
     Ok(Improved { packing, report })
+}
+
+/// What a search found.
+#[derive(Default)]
+struct Found<'c> {
+    /// A plan that is better than greedy's; `None`: greedy's stands.
+    plan: Option<Plan<'c>>,
+    gaps: Vec<LevelGap>,
+    certificates: Vec<Certificate>,
+    steps: u64,
+    seconds: f64,
+    failures: Vec<String>,
+}
+
+/// Improves a packing from scratch.
+fn from_scratch<'c>(
+    greedy: &Packing<'c>,
+    slots: &[Slot],
+    objective: &Objective<'c>,
+    options: &PackOptions,
+    budget: Budget,
+    random: &mut impl Rng,
+) -> Found<'c> {
+    let tasks = &greedy.tasks;
+    let end = &greedy.plan.end;
+    let (cell, accounting) = (end.cell(), options.accounting);
+    let model = Model::of(cell, tasks, accounting, 0, &|_| false);
+    let mix = model.mix(slots);
+    let (of_classes, in_allocs) = classes(&model, objective, tasks);
+    let mut meter = budget.start();
+    let mut found = Found::default();
+    let start = Snapshot::empty(cell, slots, accounting);
+    let had = objective.score(&start, end, tasks, &[]);
+    let mut has = had.clone();
+    match bound::worth(&model, &mix, &of_classes, true) {
+        Ok(prices) => {
+            let may_wait = vec![true; tasks.len()];
+            let problem = Problem::new(cell, tasks, accounting, &model, &prices, &may_wait)
+                .by_worth(objective);
+            let end = refill(&problem, end, slots, &mut meter, random);
+            let plan = fill_up(&end, tasks, options);
+            let score = objective.score(&start, &plan.end, tasks, &[]);
+            if score > had {
+                has = score;
+                found.plan = Some(plan);
+            }
+        }
+        Err(error) => found.failures.push(error.to_string()),
+    }
+    assert!(has >= had, "a search that makes the plan worse");
+    (found.gaps, found.certificates) =
+        gaps(&model, &mix, &of_classes, in_allocs, [&has, &had], &mut found.failures);
+    found.steps = meter.steps();
+    found.seconds = meter.elapsed().as_secs_f64();
+    found
+}
+
+/// Improves a plan for what waits in the recorded state: running tasks stay unless they are preempted.
+fn onto_running<'c>(
+    greedy: &Packing<'c>,
+    slots: &[Slot],
+    objective: &Objective<'c>,
+    options: &PackOptions,
+    budget: Budget,
+    random: &mut impl Rng,
+) -> Found<'c> {
+    let tasks = &greedy.tasks;
+    let start = Snapshot::recorded(greedy.plan.end.cell(), slots, options.accounting);
+    let of = BatchOptions { pass: options.pass(options.seed), budget, max_victims: None };
+    let batched = batch::plan(&start, tasks, objective, &of, random);
+    let mut found = Found {
+        steps: batched.steps,
+        seconds: batched.seconds,
+        failures: batched.failures,
+        ..Found::default()
+    };
+    match net_bound(&start, tasks, objective, true) {
+        Ok((most, certificate)) => {
+            let placed = |score: &Score| score.net.iter().sum::<i128>().max(0);
+            let whole = |worth: i128| u64::try_from(worth).unwrap_or(0);
+            let (placed, greedy_placed) =
+                (whole(placed(&batched.plan.score)), whole(placed(&batched.greedy.score)));
+            let most = whole(most.max(0));
+            found.gaps.push(LevelGap {
+                down_to: Band::ALL[0].name(),
+                placed,
+                greedy_placed,
+                placed_upper_bound: most,
+                gap: missing(placed, most),
+                greedy_gap: missing(greedy_placed, most),
+            });
+            found.certificates.push(certificate);
+        }
+        Err(error) => found.failures.push(error.to_string()),
+    }
+    if batched.plan.score > batched.greedy.score {
+        let end = batched.plan.end;
+        let mut assignments = assignments(&end, tasks);
+        let mut pending: Vec<TaskId> =
+            tasks.iter().copied().filter(|&task| end.placement(task).is_none()).collect();
+        for &victim in &batched.plan.victims {
+            let home = start.placement(victim).map(|at| at.row);
+            let by = assignments.iter_mut().find(|of| Some(of.row) == home);
+            if let Some(by) = by {
+                by.victims.push(victim);
+            }
+            if end.placement(victim).is_none() {
+                pending.push(victim);
+            }
+        }
+        found.plan = Some(Plan { assignments, pending, is_complete: true, end });
+    }
+    found
+}
+
+/// Every task that has a place as an assignment.
+fn assignments(end: &Snapshot<'_>, tasks: &[TaskId]) -> Vec<Assignment> {
+    let place = |&task: &TaskId| {
+        let at = end.placement(task)?;
+        let (row, gpu_devices) = (at.row, at.gpu_devices);
+        Some(Assignment { task, row, gpu_devices, victims: Vec::new() })
+    };
+    tasks.iter().filter_map(place).collect()
 }
 
 /// Refills machines until nothing waits or the budget is spent.
@@ -131,12 +231,7 @@ fn fill_up<'c>(end: &Snapshot<'c>, tasks: &[TaskId], options: &PackOptions) -> P
     let waiting: Vec<TaskId> = tasks.iter().copied().filter(waits).collect();
     let mut plan = pass(end, &waiting, &options.pass(options.seed));
     // What was placed before belongs to the plan too.
-    let place = |&task: &TaskId| {
-        let at = plan.end.placement(task)?;
-        let (row, gpu_devices) = (at.row, at.gpu_devices);
-        Some(Assignment { task, row, gpu_devices, victims: Vec::new() })
-    };
-    plan.assignments = tasks.iter().filter_map(place).collect();
+    plan.assignments = assignments(&plan.end, tasks);
     plan
 }
 

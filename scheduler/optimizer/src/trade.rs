@@ -14,9 +14,9 @@ use traces::Trace;
 use crate::batch::{BatchOptions, plan};
 use crate::bound::{self, classes};
 use crate::budget::Budget;
-use crate::certificate::verify;
+use crate::certificate::{Certificate, verify};
 use crate::model::{MachineShape, Model, RESOURCE_COUNT, UNLIMITED};
-use crate::objective::{BAND_COUNT, Objective};
+use crate::objective::Objective;
 use crate::repack::{Goal, Limit, RepackOptions, Start, repack};
 use crate::report::{EvictionPoint, MovePoint};
 use crate::scene::{Fill, packed};
@@ -75,7 +75,7 @@ pub fn evictions(
         }
         let may_evict = max_victims != Some(0);
         match net_bound(&scene.running, &scene.arriving, &objective, may_evict) {
-            Ok(most) => point.net_worth_upper_bound = Some(machines(most)),
+            Ok((most, _)) => point.net_worth_upper_bound = Some(machines(most)),
             Err(error) => failures.push(error.to_string()),
         }
         points.push(point);
@@ -85,12 +85,12 @@ pub fn evictions(
 
 /// The most net worth, all bands together, that any plan for a batch could have: what is free on all machines,
 /// and what evictable tasks have, as one machine on which tasks are fluids. Its certificate is verified.
-fn net_bound(
+pub(crate) fn net_bound(
     running: &Snapshot<'_>,
     arriving: &[TaskId],
     objective: &Objective<'_>,
     may_evict: bool,
-) -> anyhow::Result<i128> {
+) -> anyhow::Result<(i128, Certificate)> {
     let cell = running.cell();
     let mut capacity = [0_i128; RESOURCE_COUNT];
     let mut is_unlimited = [false; RESOURCE_COUNT];
@@ -126,8 +126,8 @@ fn net_bound(
     let verified = verify(&model, &certificate).context("the bound of a batch")?;
     let most = verified.most_worth(&certificate, &of_classes, &[1]);
     let kept: u64 = evictable.iter().map(|&task| objective.worth(task)).sum();
-    debug_assert_eq!(in_allocs.len(), BAND_COUNT);
-    Ok(i128::from(most) + i128::from(in_allocs.iter().sum::<u64>()) - i128::from(kept))
+    let net = i128::from(most) + i128::from(in_allocs.iter().sum::<u64>()) - i128::from(kept);
+    Ok((net, certificate))
 }
 
 /// What moves buy: one point for each number of them that is allowed.

@@ -25,7 +25,8 @@ const PRIORITIES: [u16; 4] = [0, 50, 105, 200];
 fn arrivals() -> impl Strategy<Value = Trace> {
     (running(), vec(0..PRIORITIES.len(), 3)).prop_map(|(mut trace, picks)| {
         for (job, pick) in trace.cell.jobs.iter_mut().zip(picks) {
-            job.priority = Priority::new(PRIORITIES[pick]).unwrap();job.max_disrupted=None;
+            job.priority = Priority::new(PRIORITIES[pick]).unwrap();
+            job.max_disrupted = None;
         }
         trace
     })
