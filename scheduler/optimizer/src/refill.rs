@@ -11,7 +11,7 @@ use rand::{Rng, RngExt};
 use scheduler::Gpus;
 
 use crate::model::{Amounts, GPU, RESOURCE_COUNT, UNLIMITED};
-use crate::objective::ByBand;
+use crate::objective::{BAND_COUNT, ByBand};
 
 /// A task as the search sees it.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,14 @@ pub(crate) struct Item {
     pub apart: Option<u32>,
     /// Tasks with the same kind are interchangeable.
     pub kind: usize,
+}
+
+impl Item {
+    /// Its worth, with each level outweighing those below as far as sums over one machine fit in 64 bits.
+    fn weighed(&self) -> u64 {
+        let below = u32::try_from(BAND_COUNT - 1 - self.level).unwrap_or(0);
+        self.worth.saturating_mul(1000_u64.pow(below)).min(u64::MAX >> 16)
+    }
 }
 
 /// A machine as the search sees it.
@@ -56,6 +64,9 @@ pub(crate) struct Board {
     pub waiting: Vec<u32>,
     /// Whether rules hold on bins of a shape.
     pub obeys: Vec<Vec<bool>>,
+    /// One refill in so many fills by what tasks are worth, weighed level by level, instead of by the room that
+    /// they take; `None`: none does.
+    pub by_worth_one_in: Option<u32>,
     /// Worth of each unit of each resource, by shape: no set of items on a bin is worth more than what
     /// these make of its room.
     pub multipliers: Vec<[f64; RESOURCE_COUNT]>,
@@ -89,9 +100,13 @@ impl Board {
         let mut pool: Vec<u32> =
             bins.iter().flat_map(|&bin| self.bins[bin].items.iter().copied()).collect();
         pool.extend_from_slice(&self.waiting[rest..]);
-        pool.sort_unstable_by_key(|&i| {
+        let is_by_worth = self.by_worth_one_in.is_some_and(|n| random.random_ratio(1, n));
+        let price = |i: u32| {
             let item = &self.items[i as usize];
-            (std::cmp::Reverse(item.price), item.kind, i)
+            if is_by_worth { item.weighed() } else { item.price }
+        };
+        pool.sort_unstable_by_key(|&i| {
+            (std::cmp::Reverse(price(i)), self.items[i as usize].kind, i)
         });
         let mut filled: Vec<Bin> = Vec::with_capacity(bins.len());
         let is_withholding = random.random_ratio(1, reach.withheld_one_in);
@@ -100,7 +115,8 @@ impl Board {
             if is_withholding && turn + 1 < bins.len() {
                 offered.iter_mut().for_each(|offered| *offered = random.random_ratio(2, 3));
             }
-            let filler = Filler::new(self, bin, &pool, &offered, reach.nodes);
+            let prices: Vec<u64> = pool.iter().map(|&i| price(i)).collect();
+            let filler = Filler::new(self, bin, &pool, &prices, is_by_worth, &offered, reach.nodes);
             let mut chosen = filler.run().into_iter().peekable();
             let mut position = 0_usize;
             let mut taken = Vec::new();
@@ -202,6 +218,9 @@ impl Bin {
 struct Filler<'a> {
     board: &'a Board,
     pool: &'a [u32],
+    /// What the bin is filled by, parallel to the pool; and whether the multipliers say nothing of that.
+    prices: &'a [u64],
+    is_unbounded: bool,
     /// Which of the pool may be taken.
     offered: &'a [bool],
     bin: usize,
@@ -217,14 +236,24 @@ struct Filler<'a> {
 }
 
 impl<'a> Filler<'a> {
-    fn new(board: &'a Board, bin: usize, pool: &'a [u32], offered: &'a [bool], nodes: u32) -> Self {
-        let mut rest = vec![0; pool.len() + 1];
+    fn new(
+        board: &'a Board,
+        bin: usize,
+        pool: &'a [u32],
+        prices: &'a [u64],
+        is_unbounded: bool,
+        offered: &'a [bool],
+        nodes: u32,
+    ) -> Self {
+        let mut rest = vec![0_u64; pool.len() + 1];
         for position in (0..pool.len()).rev() {
-            rest[position] = rest[position + 1] + board.items[pool[position] as usize].price;
+            rest[position] = rest[position + 1].saturating_add(prices[position]);
         }
         Self {
             board,
             pool,
+            prices,
+            is_unbounded,
             offered,
             bin,
             nodes_left: nodes,
@@ -257,7 +286,7 @@ impl<'a> Filler<'a> {
         }
         self.nodes_left -= 1;
         let shape = self.board.bins[self.bin].shape;
-        let most = self.board.worth(shape, &free);
+        let most = if self.is_unbounded { f64::INFINITY } else { self.board.worth(shape, &free) };
         let mut refused = None;
         for position in from..self.pool.len() {
             let best = float(self.best_worth - self.worth);
@@ -274,12 +303,12 @@ impl<'a> Filler<'a> {
             let mut left = free;
             take(&mut left, &item.demand);
             self.chosen.push(position);
-            self.worth += item.price;
+            self.worth += self.prices[position];
             let is_done = match item.gpu.count {
                 0 => self.search(position + 1, left, gpus),
                 _ => {
                     let Some(devices) = gpus.choose(item.gpu) else {
-                        self.worth -= item.price;
+                        self.worth -= self.prices[position];
                         self.chosen.pop();
                         refused = Some(item.kind);
                         continue;
@@ -289,7 +318,7 @@ impl<'a> Filler<'a> {
                     self.search(position + 1, left, &gpus)
                 }
             };
-            self.worth -= item.price;
+            self.worth -= self.prices[position];
             self.chosen.pop();
             if is_done {
                 return true;

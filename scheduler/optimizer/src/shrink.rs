@@ -22,6 +22,9 @@ use crate::refill::{Bin, Board, Item, Reach};
 /// Waiting tasks in a refill. Measured on the 2011 cell: more only makes the search longer.
 pub(crate) const REACH: Reach = Reach { waiting: 10, nodes: 300, withheld_one_in: 8 };
 
+/// Where tasks are compared by worth, one refill in so many fills machines by it.
+const BY_WORTH_ONE_IN: u32 = 4;
+
 /// Machines with room are listed anew after so many refills.
 const LISTED_FOR: u64 = 2000;
 
@@ -310,6 +313,10 @@ impl<'a, 'c> Problem<'a, 'c> {
             obeys: (0..self.model.rules.len())
                 .map(|rules| self.model.machines.iter().map(|m| m.obeys[rules]).collect())
                 .collect(),
+            by_worth_one_in: match self.worth {
+                Worth::Price => None,
+                Worth::Of(_) => Some(BY_WORTH_ONE_IN),
+            },
             multipliers: self
                 .prices
                 .machines

@@ -6,6 +6,8 @@
 mod batch;
 mod certificates;
 mod infeasible;
+mod pack;
+mod preempt;
 mod program;
 mod repack;
 mod small;
