@@ -76,7 +76,7 @@ impl Amounts {
         self.disk += other.disk;
     }
 
-    fn subtract(&mut self, other: Self) {
+    pub(crate) fn subtract(&mut self, other: Self) {
         self.cpu -= other.cpu;
         self.ram -= other.ram;
         self.disk -= other.disk;
@@ -179,7 +179,7 @@ impl Gpus {
             && chosen().all(|device| u64::from(self.free[device]) >= request.milli_each.0)
     }
 
-    fn take(&mut self, devices: u16, request: GpuRequest) {
+    pub(crate) fn take(&mut self, devices: u16, request: GpuRequest) {
         self.each(devices, |free| *free -= Self::share(request));
         if devices != 0 {
             self.tally.count(request, |tasks| tasks + 1);
