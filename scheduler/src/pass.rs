@@ -770,6 +770,8 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         if machine_row != row {
             self.journal.push(machine_row);
         }
+        self.evictions.changed(row);
+        self.evictions.changed(machine_row);
     }
 
     fn push_row(&mut self, row: usize) {

@@ -13,32 +13,22 @@ use std::collections::BTreeMap;
 use cell::{Cell, Priority, TaskId};
 
 use crate::equivalence::ClassIndex;
+use crate::evictable::{Evictable, Evictables};
 use crate::feasible::shortfall;
+use crate::offers::{KeptOffers, NO_OFFER, Offers, Rank};
 use crate::pass::Pass;
 use crate::score::RowScore;
-use crate::snapshot::{Amounts, Demand, Snapshot};
-use crate::tables::Fresh;
+use crate::snapshot::{Amounts, Demand, Gpus, HostInfo, Snapshot};
 
-/// What a pass knows about what could be preempted, so that it need not look when nothing can.
+/// What a pass knows about what could be preempted, so that it need not look when nothing can, nor twice
+/// where nothing changed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     /// Placed tasks that may be victims, by priority.
     victims: BTreeMap<Priority, usize>,
-    /// What each host had to offer to a class at a priority when that was last looked at.
-    offers: BTreeMap<(ClassIndex, Priority), Offers>,
+    evictables: Evictables,
+    offers: KeptOffers,
 }
-
-/// The most classes for which offers are kept. Our choice: 13 MB on 12,500 machines.
-const OFFERS_MAX: usize = 128;
-
-/// For each machine the rank of a preemption there, lower is better; [`NO_OFFER`] where none is possible.
-#[derive(Clone, Debug)]
-struct Offers {
-    seen: Fresh,
-    ranks: Vec<u64>,
-}
-
-const NO_OFFER: u64 = u64::MAX;
 
 impl Ledger {
     pub(crate) fn of(snapshot: &Snapshot<'_>) -> Self {
@@ -68,8 +58,13 @@ impl Ledger {
         }
     }
 
+    /// To be told when what is placed on a row changed, or what is placed in one of its allocs.
+    pub(crate) fn changed(&mut self, row: usize) {
+        self.evictables.forget(row);
+    }
+
     pub(crate) fn forget_offers(&mut self) {
-        self.offers.clear();
+        self.offers.forget_all();
     }
 
     fn has_victims_below(&self, priority: Priority) -> bool {
@@ -96,120 +91,181 @@ pub(crate) fn choose<S: RowScore>(
     if !pass.ledger().has_victims_below(priority) {
         return None;
     }
+    // Out of the ledger, so that they may change while the pass is read.
+    let mut evictables = std::mem::take(&mut pass.ledger().evictables);
+    let mut victims = Vec::new();
     let row = match job.alloc_set {
         Some(alloc_set) => {
-            let rows = pass.snapshot.alloc_rows(alloc_set).iter().copied();
-            best_of(rows.map(|row| (offer(pass, class, priority, row), row)))
+            let rows = pass.snapshot.alloc_rows(alloc_set).iter();
+            let ranked = rows
+                .map(|&row| (rank(pass, &mut evictables, class, priority, row, &mut victims), row));
+            ranked.min().filter(|&(rank, _)| rank != NO_OFFER).map(|(_, row)| row)
         }
         None => {
-            let offers = renewed_offers(pass, class, priority);
-            let best = best_of(offers.ranks.iter().copied().zip(0..));
-            let kept = &mut pass.ledger().offers;
-            kept.insert((class, priority), offers);
-            if kept.len() > OFFERS_MAX {
-                kept.pop_first();
-            }
+            let mut offers = renewed_offers(pass, &mut evictables, class, priority);
+            let rank = |row| rank(pass, &mut evictables, class, priority, row, &mut victims);
+            let best = offers.best(rank);
+            pass.ledger().offers.put_back(class, priority, offers);
             best
         }
-    }?;
-    let victims = victims_on(&pass.snapshot, &pass.class(class).demand, priority, row)
-        .expect("the offer of a host that did not change since");
-    Some(Eviction { row, victims })
-}
-
-fn best_of(ranked: impl Iterator<Item = (u64, usize)>) -> Option<usize> {
-    ranked.min().filter(|&(rank, _)| rank != NO_OFFER).map(|(_, row)| row)
+    };
+    let eviction = row.map(|row| {
+        let demand = &pass.class(class).demand;
+        let all = evictables.on(&pass.snapshot, row).below(priority);
+        let is_enough = choose_victims(&pass.snapshot, demand, row, all, &mut victims);
+        assert!(is_enough, "the offer of a host that did not change since");
+        Eviction { row, victims: victims.iter().map(|&at| all[at].task).collect() }
+    });
+    pass.ledger().evictables = evictables;
+    eviction
 }
 
 /// The offers of all machines: those kept, with the machines looked at again that changed since.
 fn renewed_offers<S: RowScore>(
     pass: &mut Pass<'_, '_, S>,
+    evictables: &mut Evictables,
     class: ClassIndex,
     priority: Priority,
 ) -> Offers {
     let machine_count = pass.snapshot.machine_count();
-    let kept = pass.ledger().offers.remove(&(class, priority));
-    let (mut ranks, changed) = match kept {
-        Some(Offers { seen, ranks }) => (ranks, pass.changed_since(class, seen)),
-        None => (vec![NO_OFFER; machine_count], (0..machine_count).collect()),
+    let kept = pass.ledger().offers.take(class, priority);
+    let mut offers = kept.unwrap_or_else(|| Offers::none(machine_count));
+    let changed = match offers.seen {
+        Some(seen) => pass.changed_since(class, seen),
+        None => (0..machine_count).collect(),
     };
     for row in changed.into_iter().filter(|&row| row < machine_count) {
-        ranks[row] = offer(pass, class, priority, row);
+        offers.bound(row, bound(pass, evictables, class, priority, row));
     }
-    Offers { seen: pass.now(class), ranks }
+    offers.seen = Some(pass.now(class));
+    offers
 }
 
-/// The rank of a preemption on a host: by the priority of the most important victim, then by their
-/// number, then by the tie-break of scores.
-fn offer<S: RowScore>(
+/// Ranks put the priority of the most important victim first, then their number, then the tie-break of
+/// scores.
+fn rank_of(highest: Priority, count: u64, tie: u64) -> Rank {
+    u64::from(highest.get()) << 48 | count.min(0xff_ffff) << 24 | (0xff_ffff - tie)
+}
+
+/// A rank that is no worse than that of a preemption on a host, without choosing victims: rules and GPUs are
+/// not looked at. The most important victim is always of the first level that makes enough room with those
+/// below it, because no victims below it do.
+fn bound<S: RowScore>(
     pass: &Pass<'_, '_, S>,
+    evictables: &mut Evictables,
     class: ClassIndex,
     priority: Priority,
     row: usize,
-) -> u64 {
+) -> Rank {
     let snapshot = &pass.snapshot;
-    let of_class = pass.class(class);
+    let demand = &pass.class(class).demand;
     let host = &snapshot.hosts[row];
     // Most hosts are full of what may not leave; one sum tells.
     let mut at_most = host.free;
     at_most.add(host.charged_other);
-    if shortfall(of_class.demand.charge, at_most) != Amounts::default()
-        || !pass.obeys_rules(of_class, row)
-    {
+    if shortfall(demand.charge, at_most) != Amounts::default() || !fits_limits(demand, host) {
         return NO_OFFER;
     }
-    let Some(victims) = victims_on(snapshot, &of_class.demand, priority, row) else {
+    let missing = shortfall(demand.charge, host.free);
+    if missing == Amounts::default() && demand.gpu.count == 0 {
         return NO_OFFER;
-    };
-    let highest = victims.iter().map(|&victim| importance(snapshot, victim)).max();
-    let highest = u64::from(highest.map_or(0, Priority::get));
-    let count = u64::try_from(victims.len()).unwrap_or(u64::MAX).min(0xff_ffff);
-    highest << 48 | count << 24 | (0xff_ffff - pass.tie(class, row))
+    }
+    let levels = evictables.on(snapshot, row).levels.iter();
+    let enough = levels
+        .take_while(|level| level.importance < priority)
+        .find(|level| level.is_enough(missing));
+    enough.map_or(NO_OFFER, |level| {
+        rank_of(level.importance, level.least_count(missing), pass.tie(class, row))
+    })
 }
 
-/// A minimal set of victims on a host that makes room for `demand`, lowest priority first; `None` where
-/// all that may leave do not make enough. Never empty: the task did not fit before.
-pub(crate) fn victims_on(
-    snapshot: &Snapshot<'_>,
-    demand: &Demand,
+/// The rank of a preemption on a host. `victims` is for use on the way.
+fn rank<S: RowScore>(
+    pass: &Pass<'_, '_, S>,
+    evictables: &mut Evictables,
+    class: ClassIndex,
     priority: Priority,
     row: usize,
-) -> Option<Vec<TaskId>> {
-    let of = |task: &TaskId| importance(snapshot, *task);
-    let mut candidates: Vec<TaskId> = snapshot
-        .tasks_on(row)
-        .iter()
-        .copied()
-        .filter(|task| of(task) < priority && !of(task).band().is_prod())
-        .collect();
-    let size = |task: &TaskId| {
-        let charge = snapshot.demand(*task).charge;
-        (charge.cpu, charge.ram)
-    };
-    candidates.sort_by_key(|task| (of(task), std::cmp::Reverse(size(task)), *task));
-    let mut victims = Vec::new();
-    for task in candidates {
-        if fits_without(snapshot, demand, row, &victims) {
-            break;
-        }
-        victims.push(task);
+    victims: &mut Vec<usize>,
+) -> Rank {
+    let of_class = pass.class(class);
+    if !pass.obeys_rules(of_class, row) {
+        return NO_OFFER;
     }
-    if victims.is_empty() || !fits_without(snapshot, demand, row, &victims) {
-        return None;
-    }
-    for position in (0..victims.len()).rev() {
-        let spared = victims.remove(position);
-        if !fits_without(snapshot, demand, row, &victims) {
-            victims.insert(position, spared);
-        }
-    }
-    Some(victims)
+    let all = evictables.on(&pass.snapshot, row).below(priority);
+    let is_enough = choose_victims(&pass.snapshot, &of_class.demand, row, all, victims);
+    let last = victims.last().filter(|_| is_enough);
+    last.map_or(NO_OFFER, |&last| {
+        rank_of(all[last].importance, victims.len() as u64, pass.tie(class, row))
+    })
 }
 
-/// The priority of a task; of an alloc, the highest of its own and of what runs in it.
-fn importance(snapshot: &Snapshot<'_>, task: TaskId) -> Priority {
-    let of = |task: TaskId| snapshot.cell.job(task.job).priority;
-    snapshot.tasks_in(task).iter().map(|&inner| of(inner)).fold(of(task), Priority::max)
+/// Whether production's limits leave room for that of a demand. Whoever may leave has no part in them.
+fn fits_limits(demand: &Demand, host: &HostInfo) -> bool {
+    demand.prod_limit.is_none_or(|limit| {
+        let short = shortfall(limit, host.prod_free);
+        (short.cpu, short.ram) == (0, 0)
+    })
+}
+
+/// Room on a host as it would be with some tasks gone.
+struct Room {
+    free: Amounts,
+    gpus: Gpus,
+}
+
+impl Room {
+    fn without(&mut self, gone: &Evictable) {
+        self.free.add(gone.charge);
+        self.gpus.give_back(gone.gpu_devices, gone.gpu);
+    }
+
+    fn with(&mut self, back: &Evictable) {
+        self.free.subtract(back.charge);
+        self.gpus.take(back.gpu_devices, back.gpu);
+    }
+
+    fn fits(&self, demand: &Demand) -> bool {
+        shortfall(demand.charge, self.free) == Amounts::default()
+            && self.gpus.choose(demand.gpu).is_some()
+    }
+}
+
+/// A minimal set of victims that makes room for `demand`, as ascending positions in `all` that may leave;
+/// false where all of them do not make enough. Never empty: the task did not fit before.
+fn choose_victims(
+    snapshot: &Snapshot<'_>,
+    demand: &Demand,
+    row: usize,
+    all: &[Evictable],
+    victims: &mut Vec<usize>,
+) -> bool {
+    let host = &snapshot.hosts[row];
+    victims.clear();
+    if !fits_limits(demand, host) {
+        return false;
+    }
+    let mut room = Room { free: host.free, gpus: host.gpus };
+    for (at, of) in all.iter().enumerate() {
+        if room.fits(demand) {
+            break;
+        }
+        room.without(of);
+        victims.push(at);
+    }
+    if victims.is_empty() || !room.fits(demand) {
+        return false;
+    }
+    for position in (0..victims.len()).rev() {
+        let of = &all[victims[position]];
+        room.with(of);
+        if room.fits(demand) {
+            victims.remove(position);
+        } else {
+            room.without(of);
+        }
+    }
+    true
 }
 
 /// Whether a demand fits on a host once the victims are gone.

@@ -76,7 +76,7 @@ impl Amounts {
         self.disk += other.disk;
     }
 
-    fn subtract(&mut self, other: Self) {
+    pub(crate) fn subtract(&mut self, other: Self) {
         self.cpu -= other.cpu;
         self.ram -= other.ram;
         self.disk -= other.disk;
