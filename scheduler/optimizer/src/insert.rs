@@ -93,18 +93,14 @@ pub(crate) fn insertions(
         if is_full && found.last().is_some_and(|worst| worst.cost <= cost) {
             continue;
         }
-        if state.has_room(task, row, &victims) && obeys_without(state, task, row, &victims) {
+        // Victims are of lower priority, so of other jobs: the rules of the task's own do not see them.
+        if state.has_room(task, row, &victims) && state.obeys_rules(task, row) {
             let at = found.partition_point(|other| other.cost <= cost);
             found.insert(at, Insertion { row, victims, cost });
             found.truncate(most);
         }
     }
     found
-}
-
-/// Whether a row keeps a task's rules once the victims are gone; those of its own job count as staying.
-fn obeys_without(state: &mut State<'_, '_>, task: TaskId, row: usize, _: &[TaskId]) -> bool {
-    state.obeys_rules(task, row)
 }
 
 /// Who has to leave a row, and what that costs.

@@ -259,7 +259,7 @@ fn add_charge(used: &mut [Expression; 6], charge: &Signed, sign: f64, variable: 
 }
 
 fn is_empty(sum: &Expression) -> bool {
-    good_lp::IntoAffineExpression::linear_coefficients(sum).into_iter().next().is_none()
+    good_lp::IntoAffineExpression::linear_coefficients(sum).next().is_none()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a solver computes in floats")]

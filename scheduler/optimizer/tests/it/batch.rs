@@ -57,12 +57,6 @@ fn row(state: &Snapshot<'_>, task: TaskId) -> Option<usize> {
     state.placement(task).map(|at| at.row)
 }
 
-/// Whether a row could hold the tasks that were there at the start and stay, those of `newcomers`, and
-/// `task`.
-fn holds(cell: &Cell, slot: Slot, on: &[TaskId], task: TaskId) -> bool {
-    admits(cell, slot, on, task)
-}
-
 /// What is wrong with where everything is in the end, if anything.
 fn flaw(start: &Snapshot<'_>, end: &Snapshot<'_>) -> Option<String> {
     let cell = start.cell();
@@ -91,7 +85,7 @@ fn flaw(start: &Snapshot<'_>, end: &Snapshot<'_>) -> Option<String> {
         }
         *disrupted.entry(id.job).or_default() += 1;
         let slot = end.slot(home);
-        if holds(cell, slot, end.tasks_on(home), id) {
+        if admits(cell, slot, end.tasks_on(home), id) {
             return Some(format!("{} can be spared", cell.task_name(id)));
         }
         let matters = |other: &TaskId| {
@@ -131,8 +125,7 @@ fn best(start: &Snapshot<'_>, tasks: &[TaskId]) -> Score {
         }
     }
     let mut best: Option<Score> = None;
-    let mut at = vec![None; free.len()];
-    every(start, &base, &free, &mut at, 0, &mut |end| {
+    every(start, &base, &free, &mut |end| {
         if flaw(start, end).is_none() {
             let moved =
                 |id: &&TaskId| row(start, **id).is_some_and(|home| row(end, **id) != Some(home));
@@ -150,17 +143,15 @@ fn every<'c>(
     start: &Snapshot<'c>,
     now: &Snapshot<'c>,
     free: &[TaskId],
-    at: &mut Vec<Option<usize>>,
-    index: usize,
     look: &mut dyn FnMut(&Snapshot<'c>),
 ) {
-    let Some(&task) = free.get(index) else { return look(now) };
-    every(start, now, free, at, index + 1, look);
+    let Some((&task, rest)) = free.split_first() else { return look(now) };
+    every(start, now, rest, look);
     for row in 0..start.machine_count() {
         if admits(start.cell(), start.slot(row), now.tasks_on(row), task) {
             let mut next = now.clone();
             next.place(task, row);
-            every(start, &next, free, at, index + 1, look);
+            every(start, &next, rest, look);
         }
     }
 }
