@@ -6,12 +6,14 @@
 //! few comparisons tell how little a preemption there could matter. An alloc counts as the most important of
 //! itself and of what runs in it.
 
-use cell::{GpuRequest, Priority, TaskId};
+use std::collections::BTreeMap;
+
+use cell::{GpuRequest, JobId, Priority, TaskId};
 
 use crate::snapshot::{Amounts, Snapshot};
 
 /// A task, or an alloc with what runs in it, that may have to leave its host.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Evictable {
     pub task: TaskId,
     /// Its priority; of an alloc, the highest of its own and of what runs in it.
@@ -20,6 +22,16 @@ pub(crate) struct Evictable {
     pub charge: Amounts,
     pub gpu: GpuRequest,
     pub gpu_devices: u16,
+    /// How many tasks of each job that has a limit on disruption would be evicted.
+    pub disrupts: Box<[(JobId, u32)]>,
+}
+
+impl Evictable {
+    /// Whether another would be missed by nobody who would not miss this one, and leaves as much.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let of = |of: &Self| (of.importance, of.charge, of.gpu, of.gpu_devices);
+        of(self) == of(other) && self.disrupts == other.disrupts
+    }
 }
 
 /// All of the same importance on a host.
@@ -136,6 +148,7 @@ fn on(snapshot: &Snapshot<'_>, row: usize) -> Box<[Evictable]> {
                 charge: demand.charge,
                 gpu: demand.gpu,
                 gpu_devices: placement.map_or(0, |placement| placement.gpu_devices),
+                disrupts: disrupts(snapshot, task),
             }
         })
         .collect();
@@ -148,4 +161,14 @@ fn on(snapshot: &Snapshot<'_>, row: usize) -> Box<[Evictable]> {
 fn importance(snapshot: &Snapshot<'_>, task: TaskId) -> Priority {
     let of = |task: TaskId| snapshot.cell.job(task.job).priority;
     snapshot.tasks_in(task).iter().map(|&inner| of(inner)).fold(of(task), Priority::max)
+}
+
+fn disrupts(snapshot: &Snapshot<'_>, task: TaskId) -> Box<[(JobId, u32)]> {
+    let mut counts: BTreeMap<JobId, u32> = BTreeMap::new();
+    for of in std::iter::once(&task).chain(snapshot.tasks_in(task)) {
+        if snapshot.cell.job(of.job).max_disrupted.is_some() {
+            *counts.entry(of.job).or_default() += 1;
+        }
+    }
+    counts.into_iter().collect()
 }

@@ -16,6 +16,7 @@ pub mod why;
 
 mod accounting;
 mod bounds;
+mod disruption;
 mod draft;
 mod equivalence;
 mod evictable;

@@ -27,10 +27,18 @@ const BYTES_MAX: usize = 64 << 20;
 /// What is kept of a machine.
 const BYTES_EACH: usize = size_of::<Rank>() + size_of::<bool>();
 
+/// Up to where of the journals offers have seen the changes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub changes: Fresh,
+    /// Of the journal of limits on disruption.
+    pub disruptions: usize,
+}
+
 /// The rank of each machine or one that is no worse, and up to where of the journals they are true.
 #[derive(Clone, Debug)]
 pub(crate) struct Offers {
-    pub seen: Option<Fresh>,
+    pub seen: Option<Seen>,
     ranks: Vec<Rank>,
     is_exact: Vec<bool>,
     /// The best rank of each block.

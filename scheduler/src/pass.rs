@@ -684,7 +684,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         let devices = self.score.devices(&self.needs[class].score, &host, self.draw());
         self.snapshot.place_on(task, row, devices);
         self.install(task, row);
-        self.evictions.add(self.snapshot.cell, task);
+        self.evictions.add(self.snapshot.cell, task, self.snapshot.hosts[row].machine_row);
         if let Some(state) = self.job_states.get_mut(&task.job) {
             state.add(&self.snapshot, self.snapshot.cell.job(task.job), row);
         }
@@ -702,10 +702,13 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             .map(|placement| (task, placement.row))
             .into_iter()
             .collect();
+        // What runs in an alloc is on the alloc's machine.
+        let machine_row = rows.get(&task).map(|&row| self.snapshot.hosts[row].machine_row);
+        let machine_row = machine_row.expect("a victim has a place");
         let removed = self.snapshot.remove(task);
         self.shuffle.something_left();
         for &evicted in &removed {
-            self.evictions.remove(self.snapshot.cell, evicted);
+            self.evictions.remove(self.snapshot.cell, evicted, machine_row);
             // What ran in a removed alloc ran on a row that no longer hosts anything; the jobs of such
             // tasks start their books anew.
             match (rows.get(&evicted), self.job_states.get_mut(&evicted.job)) {
@@ -844,7 +847,11 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         &self.classes.all[class]
     }
 
-    pub(crate) fn ledger(&mut self) -> &mut preempt::Ledger {
+    pub(crate) fn ledger(&self) -> &preempt::Ledger {
+        &self.evictions
+    }
+
+    pub(crate) fn ledger_mut(&mut self) -> &mut preempt::Ledger {
         &mut self.evictions
     }
 }

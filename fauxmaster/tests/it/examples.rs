@@ -83,6 +83,7 @@ fn every_example_is_tested() {
         "constraints",
         "different-machines",
         "disk",
+        "disruption",
         "gpus",
         "hello",
         "kube-scheduler",
@@ -161,6 +162,20 @@ fn disk() {
         assert_eq!(machine_of(plan, "anywhere/0"), "unknown", "{policy}");
         assert_eq!(machine_of(plan, "cache/0"), "large", "{policy}");
     });
+}
+
+#[test]
+fn disruption() {
+    let expected = [("crunch", 2, 2), ("sweep", 0, 2), ("web", 3, 1)];
+    let is_borg = |policy: &Policy| !policy.is_kubernetes();
+    check_under(is_borg, "disruption", Start::Recorded, &expected, |policy, plan| {
+        let victims: usize = plan.assignments.iter().map(|made| made.victims.len()).sum();
+        assert_eq!(victims, 4, "{policy}");
+    });
+    // Kubernetes has disruption budgets instead, which are objects of their own.
+    let expected = [("crunch", 0, 4), ("sweep", 2, 0), ("web", 4, 0)];
+    check_under(Policy::is_kubernetes, "disruption", Start::Recorded, &expected, nothing_more);
+    check("disruption", Start::Empty, &expected, nothing_more);
 }
 
 #[test]

@@ -157,6 +157,7 @@ pub(crate) fn cells(size: Size) -> impl Strategy<Value = CellText> {
             for (index, set) in sets.iter_mut().enumerate() {
                 set["name"] = json!(format!("set{index}"));
                 // An envelope with something in it.
+                set["tasks"] = json!([]);
                 set["limit"]["cpu"] = json!(2 + index);
                 set["limit"]["ram"] = json!(300);
             }
@@ -211,14 +212,24 @@ fn job(tasks: u32) -> impl Strategy<Value = Value> {
         vec(constraint(), 0..=2),
         any::<bool>()
             .prop_flat_map(|often| if often { any::<bool>().boxed() } else { Just(false).boxed() }),
-        spread(),
-        packages(),
+        (spread(), packages()),
+        (option::weighted(0.4, 0_u32..=3), option::weighted(0.3, limit())),
     )
         .prop_map(
-            |((user, priority, count), limit, constraints, different, spread, packages)| {
+            |(
+                (user, priority, count),
+                limit,
+                constraints,
+                different,
+                (spread, packages),
+                (max_disrupted, of_first),
+            )| {
+                let tasks: Vec<Value> =
+                    of_first.into_iter().map(|limit| json!({"index": 0, "limit": limit})).collect();
                 json!({"name": "", "user": user, "priority": priority, "count": count,
                     "limit": limit, "constraints": constraints, "different_machines": different,
-                    "spread": spread, "packages": packages})
+                    "spread": spread, "packages": packages, "max_disrupted": max_disrupted,
+                    "tasks": tasks})
             },
         )
 }
