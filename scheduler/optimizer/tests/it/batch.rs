@@ -26,7 +26,6 @@ fn arrivals() -> impl Strategy<Value = Trace> {
     (running(), vec(0..PRIORITIES.len(), 3)).prop_map(|(mut trace, picks)| {
         for (job, pick) in trace.cell.jobs.iter_mut().zip(picks) {
             job.priority = Priority::new(PRIORITIES[pick]).unwrap();
-            job.max_disrupted = None;
         }
         trace
     })
