@@ -2,8 +2,8 @@
 //!
 //! In: a snapshot of what runs, the tasks that wait, a budget. Out: a plan that is never worse than greedy's
 //! by [`crate::objective`]. Greedy goes first. Then large-neighbourhood search: a few tasks of the batch are
-//! taken off their machines and placed again, one after the other where it costs least ([`crate::insert`]);
-//! and, for tasks that get in each other's way, all at once by a [MILP](crate::milp) over the machines where
+//! taken off their machines and placed again, one after the other where it costs least (`insert`);
+//! and, for tasks that get in each other's way, all at once by a MILP (`milp`) over the machines where
 //! each of them costs least. What comes out is kept if the exact objective is better.
 //!
 //! Running tasks stay where they are unless they are preempted: by a task of higher priority on their

@@ -1,7 +1,7 @@
 //! Packing against evictions against moves: what more of one buys of another.
 //!
-//! *Evictions*: a batch arrives in a cell that is packed to [`FILL`], and so many running tasks may be evicted
-//! for it. *Moves*: a cell that was packed and then lost [`CHURN`] of its tasks is repacked with so many
+//! *Evictions*: a batch arrives in a cell that is packed to 99 %, and so many running tasks may be evicted
+//! for it. *Moves*: a cell that was packed and then lost a tenth of its tasks is repacked with so many
 //! moves. Each for greedy, for two budgets, and with the bound.
 
 use anyhow::Context;
