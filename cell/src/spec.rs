@@ -32,6 +32,9 @@ pub const JOB_TASK_COUNT_MAX: u32 = 1_000_000;
 /// written about.
 pub const MACHINE_COUNT_MAX: u32 = 1_000_000;
 
+/// The longest that a task may have run, in seconds. Our own limit: 136 years.
+pub const RAN_SECONDS_MAX: u64 = 1 << 32;
+
 /// One machine, or `count` machines alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -371,6 +374,10 @@ impl CellBuilder {
             slot.state = self.task_state(task, alloc_set, field)?;
             if task.ran_seconds.is_some() && !slot.is_running() {
                 return Err(SpecError::new(field("ran_seconds"), "the task does not run"));
+            }
+            if let Some(seconds) = task.ran_seconds.filter(|&seconds| seconds > RAN_SECONDS_MAX) {
+                let problem = format!("{seconds} is above {RAN_SECONDS_MAX}");
+                return Err(SpecError::new(field("ran_seconds"), problem));
             }
             slot.ran_seconds = task.ran_seconds;
         }

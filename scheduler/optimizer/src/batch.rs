@@ -130,7 +130,10 @@ pub fn plan<'c>(
     let Search { solves, improvements, failures, .. } = search;
     // Each trial was better by its own tasks. What others prefer of their machines may have changed with
     // them (spread), so that the whole is compared once more.
+    let mut failures = failures;
     if plan.score < greedy.score {
+        failures
+            .push("the search made spread worse and nothing better: greedy's plan stands".into());
         plan = greedy.clone();
     }
     assert!(plan.score >= greedy.score, "a search that makes the plan worse");
@@ -155,8 +158,21 @@ fn carried_out<'c>(start: &Snapshot<'c>, plan: &Plan<'c>, max: usize) -> Snapsho
     let mut victims: BTreeSet<TaskId> = BTreeSet::new();
     for assignment in &plan.assignments {
         let task = assignment.task;
-        let leaves = |victim: &&TaskId| start.placement(**victim).is_some();
-        let new = assignment.victims.iter().filter(leaves).filter(|v| !victims.contains(v)).count();
+        // With an alloc everything in it leaves.
+        let inside = |alloc: &TaskId| {
+            let row = draft.snapshot().row_of_alloc(*alloc);
+            row.map_or(&[][..], |row| draft.snapshot().tasks_on(row))
+        };
+        let leaves =
+            |victim: &TaskId| start.placement(*victim).is_some() && !victims.contains(victim);
+        let leaving: BTreeSet<TaskId> = assignment
+            .victims
+            .iter()
+            .flat_map(|victim| inside(victim).iter().chain([victim]))
+            .copied()
+            .filter(leaves)
+            .collect();
+        let new = leaving.len();
         // Rows of allocs are numbered as they are placed; where one is missing the plan no longer fits.
         if victims.len() + new > max || assignment.row >= start.machine_count() {
             continue;

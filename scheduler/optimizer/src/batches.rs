@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::ensure;
 use cell::Band;
 use fauxmaster::workload::{Purpose, generator};
-use fauxmaster::{PackOptions, allocation};
+use fauxmaster::{PackOptions, Start, allocation};
 use scheduler::Snapshot;
 use traces::Trace;
 
@@ -17,8 +18,8 @@ use crate::scene::{Fill, scene};
 /// Which batches.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchesOptions {
-    /// What runs and how much arrives.
-    pub fill: Fill,
+    /// What runs and how much arrives, where the cell is packed.
+    pub fill: Option<Fill>,
     /// Number of batches.
     pub batches: usize,
     /// What may be spent on each.
@@ -37,6 +38,12 @@ pub fn run(
     of: &BatchesOptions,
     progress: &(dyn Fn(usize) + Sync),
 ) -> anyhow::Result<BatchesReport> {
+    ensure!(
+        of.max_victims.is_none() || trace.cell.kube.is_none(),
+        "--max-victims is not for a Kubernetes cluster: part of a plan may break its rules"
+    );
+    let is_recorded = options.start == Start::Recorded;
+    ensure!(!is_recorded || of.batches == 1, "the recorded state is one: give no --batches");
     let objective = Objective::of(&trace.cell, options.accounting);
     let mut batches = Vec::with_capacity(of.batches);
     let mut failures = Vec::new();
@@ -100,7 +107,9 @@ pub(crate) fn plan_report(
         placed_again_count: plan.victims.iter().filter(has_place).count(),
         net_worth,
         net_worth_machines: machines(plan.score.net.iter().sum::<i128>()) / 100.0,
-        work_lost_machine_hours: machines(i128::from(plan.score.lost.iter().sum::<u64>())) / 3600.0,
+        work_lost_machine_hours: machines(
+            plan.score.lost.iter().map(|&lost| i128::from(lost)).sum(),
+        ) / 3600.0,
     }
 }
 

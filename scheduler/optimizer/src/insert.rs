@@ -196,7 +196,7 @@ fn cost_of(state: &State<'_, '_>, victim: TaskId) -> Cost {
 impl Cost {
     fn add(&mut self, other: &Self) {
         self.worth += other.worth;
-        self.lost += other.lost;
+        self.lost = self.lost.saturating_add(other.lost);
         self.victims += other.victims;
     }
 }

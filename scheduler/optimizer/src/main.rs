@@ -40,7 +40,7 @@ enum Command {
     ///
     /// Example: optimizer bound --trace google-2011-t0 --pending-allowance 0 --trials 11 --seed 1
     Bound(BoundArgs),
-    /// Check certificates that `bound`, `compact` or `pack` saved, and say what they prove.
+    /// Check certificates that `bound`, `compact` or `pareto` saved, and say what they prove.
     ///
     /// Example: optimizer verify --trace google-2011-t0 --certificate out/bound/certificate.json
     Verify(VerifyArgs),
@@ -178,9 +178,9 @@ struct BatchArgs {
     shape: PackShape,
     #[command(flatten)]
     fill: FillArgs,
-    /// Number of tasks that arrive in a batch, where the cell is packed (--start empty).
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = up_to::<100_000>)]
-    tasks: usize,
+    /// Number of tasks that arrive in a batch, where the cell is packed (--start empty): 1000 if not given.
+    #[arg(long, value_name = "N", value_parser = up_to::<100_000>)]
+    tasks: Option<usize>,
     /// Number of batches, each met by a cell of its own.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = up_to::<1000>)]
     batches: usize,
@@ -189,7 +189,7 @@ struct BatchArgs {
     #[arg(long, value_name = "BUDGET", default_value = "500ms")]
     budget: Budget,
     /// Evict at most so many running tasks.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max_victims: Option<usize>,
     /// Number of threads; without it one for each core.
     #[arg(long, value_name = "N", value_parser = up_to::<256>)]
@@ -203,9 +203,21 @@ struct BatchArgs {
 #[derive(Args, Debug)]
 struct FillArgs {
     /// The share of the scarcest resource that running tasks are charged, drawn at random from the trace;
-    /// where the cell is packed (--start empty).
-    #[arg(long, value_name = "SHARE", default_value_t = 0.97)]
-    fill: f64,
+    /// where the cell is packed (--start empty): 0.97 if not given.
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    fill: Option<f64>,
+}
+
+impl FillArgs {
+    /// What was asked for, if anything was; the rest as it usually is.
+    fn fill(&self, tasks: Option<usize>) -> Option<Fill> {
+        let usual = Fill::default();
+        let is_given = self.fill.is_some() || tasks.is_some();
+        is_given.then(|| Fill {
+            share: self.fill.unwrap_or(usual.share),
+            arriving: tasks.unwrap_or(usual.arriving),
+        })
+    }
 }
 
 #[derive(Args, Debug)]
@@ -360,7 +372,7 @@ fn run_preempt(args: &PreemptArgs) -> anyhow::Result<ExitCode> {
     let (trace, jobs) = traces::with_arrivals(trace, &args.arrive)?;
     let bar = spinner("preempting")?;
     let threads = rayon::ThreadPoolBuilder::new().num_threads(args.threads.unwrap_or(0)).build()?;
-    let fill = Fill { share: args.fill.fill, arriving: 0 };
+    let fill = args.fill.fill(None);
     let report = threads.install(|| {
         let scene = scene::scene(&trace, &options, fill, Some(&jobs), 0)?;
         preempt::compare(&trace, &options, &scene, args.budget)
@@ -378,7 +390,7 @@ fn run_batch(args: &BatchArgs) -> anyhow::Result<ExitCode> {
     let bar = spinner("batches")?;
     let threads = rayon::ThreadPoolBuilder::new().num_threads(args.threads.unwrap_or(0)).build()?;
     let of = BatchesOptions {
-        fill: Fill { share: args.fill.fill, arriving: args.tasks },
+        fill: args.fill.fill(args.tasks),
         batches: args.batches,
         budget: args.budget,
         max_victims: args.max_victims,
@@ -409,6 +421,8 @@ fn run_pack(args: &PackArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn run_pareto(args: &ParetoArgs) -> anyhow::Result<ExitCode> {
+    let is_none = args.trade.contains(&TradeName::None);
+    ensure!(!is_none || args.trade.len() == 1, "--trade none goes with no other");
     let trades = Trades {
         evictions: args.trade.contains(&TradeName::Evictions),
         moves: args.trade.contains(&TradeName::Moves),

@@ -132,7 +132,7 @@ impl Part {
         let weights = self.level_weights();
         // Work lost and preferences only break ties: all of them together are worth less than the smallest
         // task.
-        let lost: u64 = self.evictable.iter().map(|of| of.lost).sum();
+        let lost = self.evictable.iter().fold(0, |sum: u64, of| sum.saturating_add(of.lost));
         let per_lost = 50.0 / float(lost.max(1));
         let per_preference = 10.0 / (3.0 * float(self.items.len().max(1) as u64));
         let mut variables = ProblemVariables::new();

@@ -28,6 +28,9 @@ use scheduler::{Accounting, Draft, Snapshot};
 /// Seconds that a task is taken to have run where that is not known.
 pub const RAN_SECONDS_UNKNOWN: u64 = 3600;
 
+/// The largest share, so that sums stay in their range: 16,777 mean machines.
+pub const SHARE_MAX: u64 = 1 << 24;
+
 /// What a task is worth by itself, in thousandths of a machine. Our choice.
 pub const WORTH_OF_A_TASK: u64 = 10;
 
@@ -78,7 +81,8 @@ impl<'c> Objective<'c> {
         Self { cell, accounting, mean: sums.map(|sum| sum / count), weights }
     }
 
-    /// The largest part that a task's charge is of the mean machine, in thousandths, rounded up; at least 1.
+    /// The largest part that a task's charge is of the mean machine, in thousandths, rounded up; 1 to
+    /// [`SHARE_MAX`].
     #[must_use]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
     pub fn share(&self, task: TaskId) -> u64 {
@@ -86,7 +90,7 @@ impl<'c> Objective<'c> {
         let amounts = [charge.cpu.0, charge.ram.0, charge.disk.0, charge.gpu.total().0];
         let parts = amounts.iter().zip(self.mean).filter(|&(_, mean)| mean > 0.0);
         let largest = parts.map(|(&amount, mean)| float(amount) / mean).fold(0.0, f64::max);
-        ((largest * 1000.0).ceil() as u64).max(1)
+        ((largest * 1000.0).ceil() as u64).clamp(1, SHARE_MAX)
     }
 
     /// CPU, RAM, disk and GPU of the mean machine, in the units of [`Snapshot::free`]; 0 where machines have or
@@ -136,7 +140,8 @@ impl<'c> Objective<'c> {
         let mut evicted: Vec<TaskId> = victims.to_vec();
         evicted.sort_unstable();
         for &task in &evicted {
-            score.lost[level(task)] += self.lost(task);
+            let lost = &mut score.lost[level(task)];
+            *lost = lost.saturating_add(self.lost(task));
         }
         score.victim_count = evicted.len();
         evicted.dedup();
@@ -190,7 +195,7 @@ impl Score {
         for level in 0..BAND_COUNT {
             self.running[level] += other.running[level];
             self.net[level] += other.net[level];
-            self.lost[level] += other.lost[level];
+            self.lost[level] = self.lost[level].saturating_add(other.lost[level]);
         }
         self.victim_count += other.victim_count;
         self.preference += other.preference;

@@ -5,6 +5,7 @@
 //! by its worth, level by level ([`crate::objective`]). The proven bound beside it is of worth: no packing on
 //! these machines places more.
 
+use std::cmp::Reverse;
 use std::path::Path;
 use std::time::Instant;
 
@@ -16,7 +17,7 @@ use rand::Rng;
 use scheduler::{Assignment, Plan, Slot, Snapshot, pass};
 use traces::Trace;
 
-use crate::batch::{self, BatchOptions};
+use crate::batch::{self, BatchOptions, BatchPlan};
 use crate::bound::{self, classes};
 use crate::budget::{Budget, Meter};
 use crate::certificate::{Certificate, verify};
@@ -161,38 +162,44 @@ fn onto_running<'c>(
     };
     match net_bound(&start, tasks, objective, true) {
         Ok((most, certificate)) => {
-            let placed = |score: &Score| score.net.iter().sum::<i128>().max(0);
-            let whole = |worth: i128| u64::try_from(worth).unwrap_or(0);
-            let (placed, greedy_placed) =
-                (whole(placed(&batched.plan.score)), whole(placed(&batched.greedy.score)));
-            let most = whole(most.max(0));
-            found.gaps.push(LevelGap {
-                down_to: Band::ALL[0].name(),
-                placed,
-                greedy_placed,
-                placed_upper_bound: most,
-                gap: missing(placed, most),
-                greedy_gap: missing(greedy_placed, most),
-            });
+            let net = |score: &Score| u64::try_from(score.net.iter().sum::<i128>()).ok();
+            let both = net(&batched.plan.score).zip(net(&batched.greedy.score));
+            // Where more is evicted than placed, or nothing waits, a share says nothing.
+            if let Some(((placed, greedy_placed), most)) = both.zip(u64::try_from(most).ok())
+                && most > 0
+            {
+                found.gaps.push(LevelGap {
+                    down_to: Band::ALL[0].name(),
+                    placed,
+                    greedy_placed,
+                    placed_upper_bound: most,
+                    gap: missing(placed, most),
+                    greedy_gap: missing(greedy_placed, most),
+                });
+            }
             found.certificates.push(certificate);
         }
         Err(error) => found.failures.push(error.to_string()),
     }
     if batched.plan.score > batched.greedy.score {
-        let end = batched.plan.end;
-        let mut assignments = assignments(&end, tasks);
-        let mut pending: Vec<TaskId> =
-            tasks.iter().copied().filter(|&task| end.placement(task).is_none()).collect();
-        for &victim in &batched.plan.victims {
+        let BatchPlan { end, victims, .. } = batched.plan;
+        let all: Vec<TaskId> = tasks.iter().chain(&victims).copied().collect();
+        let mut assignments = assignments(&end, &all);
+        for &victim in &victims {
             let home = start.placement(victim).map(|at| at.row);
-            let by = assignments.iter_mut().find(|of| Some(of.row) == home);
-            if let Some(by) = by {
-                by.victims.push(victim);
-            }
-            if end.placement(victim).is_none() {
-                pending.push(victim);
+            let priority = objective.priority(victim);
+            let rank = |of: &Assignment| {
+                let is_there = Some(of.row) == home;
+                (is_there && objective.priority(of.task) > priority, is_there)
+            };
+            // Who took its place; without one (rules, devices) any that was placed.
+            let best = (0..assignments.len()).max_by_key(|&i| (rank(&assignments[i]), Reverse(i)));
+            if let Some(by) = best {
+                assignments[by].victims.push(victim);
             }
         }
+        let waits = |task: &TaskId| end.placement(*task).is_none();
+        let pending = all.into_iter().filter(waits).collect();
         found.plan = Some(Plan { assignments, pending, is_complete: true, end });
     }
     found

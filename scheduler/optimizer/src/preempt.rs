@@ -2,7 +2,7 @@
 //! to be lost.
 //!
 //! Greedy preempts for one task after the other; its victims go back to the queue and may preempt others in
-//! turn, a cascade. The search ([`crate::batch`]) evicts each victim once and places it again only where
+//! turn, a cascade. The search ([`crate::batch`]) starts from that, evicts each victim once and places it again only where
 //! there is room.
 //!
 //! The bound is Lagrange's. Give each shape of arriving tasks a price. Whatever plan places all of them, on
@@ -67,18 +67,19 @@ pub fn compare(
             cascade_depth,
         }
     };
-    let (evictions, depth) = cascade(&found.greedy_pass);
+    let (evictions, greedy_depth) = cascade(&found.greedy_pass);
     let victims = found.plan.victims.len();
+    let improved_depth = depth(&scene.running, &found.plan, &objective);
     let is_improved = found.plan.score > found.greedy.score;
-    let greedy = figures(&found.greedy, evictions, depth);
+    let greedy = figures(&found.greedy, evictions, greedy_depth);
     let improved = if is_improved {
-        figures(&found.plan, victims, usize::from(victims > 0))
+        figures(&found.plan, victims, improved_depth)
     } else {
-        figures(&found.plan, evictions, depth)
+        figures(&found.plan, evictions, greedy_depth)
     };
     let places_all = greedy.plan.pending_count == 0 && improved.plan.pending_count == 0;
     let least = if places_all { least_lost(scene, &objective) } else { None };
-    let lost: u64 = found.plan.score.lost.iter().sum();
+    let lost = found.plan.score.lost.iter().fold(0, |sum: u64, &of| sum.saturating_add(of));
     let mut why_pending: BTreeMap<String, usize> = BTreeMap::new();
     for &task in &scene.arriving {
         if found.plan.end.placement(task).is_none() {
@@ -122,6 +123,25 @@ fn cascade(plan: &Plan<'_>) -> (usize, usize) {
     (count, deepest)
 }
 
+/// How deep the evictions of a plan go that is carried out at once: a victim is as deep as who took its
+/// place, and one more; a task that arrived is at 0.
+fn depth(start: &Snapshot<'_>, plan: &BatchPlan<'_>, objective: &Objective<'_>) -> usize {
+    let home = |task: TaskId| start.placement(task).map(|at| at.row);
+    // Who takes a place is of higher priority, so the highest are known first.
+    let mut victims = plan.victims.clone();
+    victims.sort_by_key(|&victim| std::cmp::Reverse(objective.priority(victim)));
+    let mut depth_of: BTreeMap<TaskId, usize> = BTreeMap::new();
+    for &victim in &victims {
+        let Some(row) = home(victim) else { continue };
+        let took_it = plan.end.tasks_on(row).iter().filter(|&&other| {
+            home(other) != Some(row) && objective.priority(other) > objective.priority(victim)
+        });
+        let deepest = took_it.filter_map(|other| depth_of.get(other)).max().copied().unwrap_or(0);
+        depth_of.insert(victim, deepest + 1);
+    }
+    depth_of.into_values().max().unwrap_or(0)
+}
+
 /// Arriving tasks that are alike.
 struct Shape {
     charge: Signed,
@@ -142,7 +162,9 @@ struct Offer {
 fn least_lost(scene: &Scene<'_>, objective: &Objective<'_>) -> Option<u64> {
     let running = &scene.running;
     let mut by_shape: BTreeMap<(Signed, u16), u64> = BTreeMap::new();
-    for &task in &scene.arriving {
+    // What runs in an alloc takes nothing of a machine; without it the bound is lower and still one.
+    let on_machines = |task: &&TaskId| running.cell().job(task.job).alloc_set.is_none();
+    for &task in scene.arriving.iter().filter(on_machines) {
         let priority = objective.priority(task).get();
         *by_shape.entry((running.charged(task), priority)).or_default() += 1;
     }
@@ -168,9 +190,9 @@ fn least_lost(scene: &Scene<'_>, objective: &Objective<'_>) -> Option<u64> {
         best = best.max(proven);
         for ((price, shape), placed) in prices.iter_mut().zip(&shapes).zip(placed) {
             let is_short = placed < shape.count;
-            *price = if is_short { *price + step } else { price.saturating_sub(step) };
+            *price = if is_short { price.saturating_add(step) } else { price.saturating_sub(step) };
         }
-        step = (step * 9 / 10).max(1);
+        step = (step / 10 * 9).max(1);
     }
     Some(best)
 }
@@ -252,31 +274,30 @@ fn offers(
     sets: &[Vec<u64>],
 ) -> Vec<Offer> {
     let cell = running.cell();
+    let highest = shapes.iter().map(|shape| shape.priority).max().unwrap_or(0);
     let mut alike: BTreeMap<Vec<(usize, u64)>, u64> = BTreeMap::new();
     for row in 0..running.machine_count() {
         let room = running.free(row);
-        let mut victims: Vec<(Signed, u64, u16)> = running
+        let mut victims: Vec<(Signed, u64)> = running
             .tasks_on(row)
             .iter()
             .filter(|task| !cell.job(task.job).priority.band().is_prod())
             .filter(|task| cell.job(task.job).max_disrupted != Some(0))
-            .map(|&task| {
-                let priority = objective.priority(task).get();
-                (running.charged(task), objective.lost(task), priority)
-            })
+            // Whoever leaves is of lower priority than some arriving task: than the one that takes the
+            // place, or than one that drove out whoever takes it.
+            .filter(|&&task| objective.priority(task).get() < highest)
+            .map(|&task| (running.charged(task), objective.lost(task)))
             .collect();
         victims.sort_unstable();
         let mut costs = Vec::new();
         for (number, set) in sets.iter().enumerate() {
             let mut charge = [0_i64; 6];
-            let mut priority = 0;
             for (shape, &count) in shapes.iter().zip(set).filter(|&(_, &count)| count > 0) {
-                priority = priority.max(shape.priority);
                 for (sum, of) in charge.iter_mut().zip(shape.charge) {
                     *sum += of * i64::try_from(count).unwrap_or(i64::MAX);
                 }
             }
-            if let Some(cost) = least_cost(&charge, &room, &victims, priority) {
+            if let Some(cost) = least_cost(&charge, &room, &victims) {
                 costs.push((number, cost));
             }
         }
@@ -288,12 +309,7 @@ fn offers(
 }
 
 /// The least work lost that makes room for `charge`: the most that any resource by itself asks for.
-fn least_cost(
-    charge: &Signed,
-    room: &Signed,
-    victims: &[(Signed, u64, u16)],
-    priority: u16,
-) -> Option<u64> {
+fn least_cost(charge: &Signed, room: &Signed, victims: &[(Signed, u64)]) -> Option<u64> {
     let mut least = 0;
     for r in 0..charge.len() {
         let lacking = if charge[r] > 0 { charge[r].saturating_sub(room[r]) } else { 0 };
@@ -302,8 +318,8 @@ fn least_cost(
         }
         let mut offered: Vec<(i64, u64)> = victims
             .iter()
-            .filter(|(theirs, _, of)| *of < priority && theirs[r] > 0)
-            .map(|&(theirs, lost, _)| (theirs[r], lost))
+            .filter(|(theirs, _)| theirs[r] > 0)
+            .map(|&(theirs, lost)| (theirs[r], lost))
             .collect();
         // Least lost for what is freed, first.
         offered.sort_unstable_by(|a, b| {
@@ -318,7 +334,7 @@ fn least_cost(
             }
             let part = u128::from(lost) * u128::from(frees.min(lacking).unsigned_abs())
                 / u128::from(frees.unsigned_abs());
-            cost += u64::try_from(part).unwrap_or(u64::MAX);
+            cost = cost.saturating_add(u64::try_from(part).unwrap_or(u64::MAX));
             lacking -= frees;
         }
         if lacking > 0 {

@@ -3,7 +3,7 @@
 //! Either as recorded, with what waits there; or packed: tasks drawn at random from the workload until they
 //! take up a share of the machines, placed by greedy, and of the rest the next ones arrive.
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use cell::{JobId, JobKind, TaskId};
 use fauxmaster::workload::{Purpose, from_scratch, generator, waiting};
 use fauxmaster::{PackOptions, Start, slots};
@@ -27,6 +27,12 @@ pub struct Fill {
     pub share: f64,
     /// Number of tasks that arrive.
     pub arriving: usize,
+}
+
+impl Default for Fill {
+    fn default() -> Self {
+        Self { share: 0.97, arriving: 1000 }
+    }
 }
 
 /// The recorded state. Without `jobs` everything that waits arrives.
@@ -108,20 +114,39 @@ pub fn packed<'t>(
 /// The scene that options ask for: recorded, or packed.
 ///
 /// # Errors
-/// As [`recorded`] and [`packed`]; or if nothing arrives.
+/// As [`recorded`] and [`packed`]; if nothing arrives; or if a fill is given for the recorded state.
 pub fn scene<'t>(
     trace: &'t Trace,
     options: &PackOptions,
-    fill: Fill,
+    fill: Option<Fill>,
     jobs: Option<&[JobId]>,
     number: u64,
 ) -> anyhow::Result<Scene<'t>> {
-    let scene = match options.start {
-        Start::Recorded => recorded(trace, options, jobs)?,
-        Start::Empty => packed(trace, options, fill, jobs, number)?,
-    };
-    scene.arriving.first().context("nothing arrives: no task waits there")?;
-    Ok(scene)
+    match options.start {
+        Start::Recorded => {
+            ensure!(
+                fill.is_none(),
+                "the recorded state is as full as it is: give no --fill, no --tasks"
+            );
+            let scene = recorded(trace, options, jobs)?;
+            ensure!(
+                !scene.arriving.is_empty(),
+                "nothing arrives: no task waits in the recorded state"
+            );
+            Ok(scene)
+        }
+        Start::Empty => {
+            let fill = fill.unwrap_or_default();
+            let scene = packed(trace, options, fill, jobs, number)?;
+            ensure!(
+                !scene.arriving.is_empty(),
+                "nothing arrives: all tasks that could run before fit into a fill of {}; give a smaller \
+                 --fill or fewer --machines, or start from the recorded state",
+                fill.share
+            );
+            Ok(scene)
+        }
+    }
 }
 
 fn tasks_of(trace: &Trace, jobs: &[JobId]) -> Vec<TaskId> {

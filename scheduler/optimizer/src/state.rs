@@ -282,8 +282,15 @@ impl<'a, 'c> State<'a, 'c> {
 
     fn note_home(&mut self, task: TaskId) {
         if let Some(home) = self.evicted.remove(&task) {
-            if !self.beyond.remove(&task) {
-                self.disruptions.give_back(task.job);
+            // One that was beyond its job's limit takes the place of one that was counted.
+            let beyond = self.beyond.contains(&task).then_some(task);
+            let beyond =
+                beyond.or_else(|| self.beyond.iter().copied().find(|other| other.job == task.job));
+            match beyond {
+                Some(other) => {
+                    self.beyond.remove(&other);
+                }
+                None => self.disruptions.give_back(task.job),
             }
             if let Some(left) = self.left.get_mut(&home.row) {
                 left.remove(&task);

@@ -240,7 +240,10 @@ pub fn of_preempt(report: &PreemptReport) -> String {
 /// A packing that was improved.
 #[must_use]
 pub fn of_packed(report: &PackedReport) -> String {
-    let count = |worth: u64| grouped(usize::try_from(worth / 100_000).unwrap_or(usize::MAX));
+    let count = |worth: u64| match worth / 100_000 {
+        0..100 => format!("{}.{:02}", worth / 100_000, worth % 100_000 / 1000),
+        machines => grouped(usize::try_from(machines).unwrap_or(usize::MAX)),
+    };
     let mut levels =
         table(&["bands down to", "greedy placed", "placed", "at most", "greedy's gap", "gap"]);
     for level in &report.gap_by_level {

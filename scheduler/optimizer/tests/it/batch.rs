@@ -17,7 +17,7 @@ use scheduler::{Accounting, Policy, Slot, Snapshot};
 use serde_json::json;
 use traces::Trace;
 
-use crate::small::{admits, cases, running, trace};
+use crate::small::{admits, cases, running, trace, trace_with_allocs};
 
 const PRIORITIES: [u16; 4] = [0, 50, 105, 200];
 
@@ -243,4 +243,24 @@ fn the_search_evicts_what_matters_least_where_greedy_looks_at_one_machine_only()
     assert_eq!(flaw(&start, &found.plan.end), None);
     let zero = planned(&start, &tasks, Budget::Time(Duration::ZERO), None);
     assert_eq!(names(&zero.plan), ["large/0"]);
+}
+
+#[test]
+fn a_limit_on_evictions_counts_what_is_in_an_alloc() {
+    let machines = [json!({"name": "m", "cpu": 8, "ram": 8})];
+    let sets =
+        [json!({"name": "envelope", "user": "u", "priority": 0, "limit": {"cpu": 6, "ram": 6},
+        "tasks": [{"index": 0, "machine": "m"}]})];
+    let inside: Vec<serde_json::Value> =
+        (0..3).map(|index| json!({"index": index, "alloc": 0})).collect();
+    let jobs = [
+        json!({"name": "inside", "user": "u", "priority": 0, "count": 3, "alloc_set": "envelope",
+            "limit": {"cpu": 1, "ram": 1}, "tasks": inside}),
+        json!({"name": "web", "user": "u", "priority": 200, "limit": {"cpu": 7, "ram": 7}}),
+    ];
+    let trace = trace_with_allocs(&machines, &sets, &jobs);
+    let start = recorded(&trace);
+    let tasks = waiting(&start);
+    let victims = |max| planned(&start, &tasks, Budget::Steps(10), max).plan.victims.len();
+    assert_eq!([victims(None), victims(Some(4)), victims(Some(3))], [4, 4, 0]);
 }

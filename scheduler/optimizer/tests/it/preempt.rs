@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use fauxmaster::{PackOptions, Start};
 use optimizer::budget::Budget;
 use optimizer::preempt::compare;
-use optimizer::scene::{Fill, scene};
+use optimizer::scene::scene;
 use proptest::collection::vec;
 use proptest::prelude::Strategy;
 use proptest::{prop_assert, proptest};
@@ -14,9 +14,12 @@ use scheduler::Policy;
 use serde_json::{Value, json};
 use traces::Trace;
 
-use crate::small::{cases, trace};
+use crate::small::{cases, trace, trace_with_allocs};
 
-/// A full cell of free and batch tasks on up to 4 machines, and production tasks that arrive.
+const PRIORITIES: [u16; 2] = [200, 110];
+
+/// A full cell of free and batch tasks on up to 4 machines, and tasks of production and batch that
+/// arrive.
 fn traces() -> impl Strategy<Value = Trace> {
     let machine = vec((1..5_u64, 1..5_u64, 0..2_u64), 1..5);
     (vec(machine, 1..5), vec((2..8_u64, 1..8_u64, 1..3_u64), 1..3)).prop_map(|(on, arriving)| {
@@ -34,8 +37,8 @@ fn traces() -> impl Strategy<Value = Trace> {
             }
         }
         for (number, (cpu, ram, count)) in arriving.iter().enumerate() {
-            jobs.push(json!({"name": format!("a{number}"), "user": "u", "priority": 200 + number,
-                "count": count, "limit": {"cpu": cpu, "ram": ram}}));
+            jobs.push(json!({"name": format!("a{number}"), "user": "u",
+                "priority": PRIORITIES[number % 2], "count": count, "limit": {"cpu": cpu, "ram": ram}}));
         }
         let machine = |row: usize| json!({"name": format!("m{row}"), "cpu": 10, "ram": 10});
         trace(&(0..on.len()).map(machine).collect::<Vec<Value>>(), &jobs)
@@ -49,15 +52,13 @@ fn recorded() -> PackOptions {
     }
 }
 
-const NO_FILL: Fill = Fill { share: 1.0, arriving: 0 };
-
 proptest! {
     #![proptest_config(cases(300))]
 
     #[test]
     fn no_plan_loses_less_than_the_bound(trace in traces()) {
         let options = recorded();
-        let scene = scene(&trace, &options, NO_FILL, None, 0).unwrap();
+        let scene = scene(&trace, &options, None, None, 0).unwrap();
         let report = compare(&trace, &options, &scene, Budget::Steps(100)).unwrap();
         if let Some(least) = report.work_lost_lower_bound {
             for plan in [&report.greedy, &report.improved] {
@@ -84,12 +85,58 @@ fn the_bound_is_what_has_to_be_lost_where_victims_fit_exactly() {
     ];
     let trace = trace(&machines, &jobs);
     let options = recorded();
-    let scene = scene(&trace, &options, NO_FILL, None, 0).unwrap();
+    let scene = scene(&trace, &options, None, None, 0).unwrap();
     let report = compare(&trace, &options, &scene, Budget::Steps(100)).unwrap();
     assert_eq!(report.improved.plan.work_lost_machine_hours, 3.0);
     assert!(report.work_lost_lower_bound.unwrap() > 2.9, "{report:?}");
     assert_eq!(report.improved.victims_by_band["free"], 2);
     assert_eq!(report.improved.cascade_depth, 1);
+}
+
+/// The bound of a recorded state with what arrives there, and the least that a plan was found to lose.
+fn bound(machines: &[Value], sets: &[Value], jobs: &[Value]) -> (Option<f64>, f64) {
+    let trace = trace_with_allocs(machines, sets, jobs);
+    let options = recorded();
+    let scene = scene(&trace, &options, None, None, 0).unwrap();
+    let report = compare(&trace, &options, &scene, Budget::Steps(100)).unwrap();
+    let lost = |plan: &optimizer::report::PreemptPlanReport| plan.plan.work_lost_machine_hours;
+    (report.work_lost_lower_bound, lost(&report.greedy).min(lost(&report.improved)))
+}
+
+#[test]
+fn the_bound_knows_that_victims_preempt_in_turn() {
+    // t drives v out, v drives w out, and the batch task takes what that leaves.
+    let machines =
+        [json!({"name": "a", "cpu": 4, "ram": 32}), json!({"name": "b", "cpu": 6, "ram": 16})];
+    let job = |name: &str, priority: u64, cpu: u64, ram: u64, on: &str| {
+        let tasks = if on.is_empty() { json!([]) } else { json!([{"index": 0, "machine": on}]) };
+        json!({"name": name, "user": "u", "priority": priority, "limit": {"cpu": cpu, "ram": ram},
+            "tasks": tasks})
+    };
+    let jobs = [
+        job("v", 118, 4, 1, "a"),
+        job("w", 110, 6, 1, "b"),
+        job("t", 200, 4, 30, ""),
+        job("a2", 105, 2, 1, ""),
+    ];
+    let (least, lost) = bound(&machines, &[], &jobs);
+    assert!(least.is_none_or(|least| least <= lost + 1e-9), "{least:?} {lost}");
+}
+
+#[test]
+fn what_arrives_in_an_alloc_costs_its_machine_nothing() {
+    let machines = [json!({"name": "m", "cpu": 8, "ram": 8})];
+    let sets =
+        [json!({"name": "envelope", "user": "u", "priority": 200, "limit": {"cpu": 6, "ram": 6},
+        "tasks": [{"index": 0, "machine": "m"}]})];
+    let jobs = [
+        json!({"name": "fills", "user": "u", "priority": 0, "limit": {"cpu": 2, "ram": 2},
+            "tasks": [{"index": 0, "machine": "m"}]}),
+        json!({"name": "inside", "user": "u", "priority": 200, "count": 2, "alloc_set": "envelope",
+            "limit": {"cpu": 3, "ram": 3}}),
+    ];
+    let (least, lost) = bound(&machines, &sets, &jobs);
+    assert_eq!((least.unwrap_or(0.0), lost), (0.0, 0.0));
 }
 
 fn optimizer(args: &[&str], folder: &Path) -> Output {

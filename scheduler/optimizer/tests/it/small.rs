@@ -11,10 +11,19 @@ use traces::{Doctor, Trace, Workload};
 
 /// A trace of machines and jobs in the schema of `cell::spec`, all of whose tasks are packed.
 pub(crate) fn trace(machines: &[Value], jobs: &[Value]) -> Trace {
+    trace_with_allocs(machines, &[], jobs)
+}
+
+/// The same with alloc sets.
+pub(crate) fn trace_with_allocs(machines: &[Value], sets: &[Value], jobs: &[Value]) -> Trace {
     let mut builder = CellBuilder::default();
     for machine in machines {
         let spec: MachineSpec = serde_json::from_value(machine.clone()).unwrap();
         builder.add_machine(&spec).unwrap();
+    }
+    for set in sets {
+        let spec: JobSpec = serde_json::from_value(set.clone()).unwrap();
+        builder.add_alloc_set(&spec).unwrap();
     }
     for job in jobs {
         let spec: JobSpec = serde_json::from_value(job.clone()).unwrap();
