@@ -123,8 +123,8 @@ fn cascade(plan: &Plan<'_>) -> (usize, usize) {
     (count, deepest)
 }
 
-/// How deep the evictions of a plan go that is carried out at once: a victim is as deep as who took its
-/// place, and one more; a task that arrived is at 0.
+/// How deep the evictions of a plan go that is carried out at once: 1 where a victim could not stay even if
+/// no other victim had come to its machine; else one more than the deepest of those.
 fn depth(start: &Snapshot<'_>, plan: &BatchPlan<'_>, objective: &Objective<'_>) -> usize {
     let home = |task: TaskId| start.placement(task).map(|at| at.row);
     // Who takes a place is of higher priority, so the highest are known first.
@@ -133,11 +133,16 @@ fn depth(start: &Snapshot<'_>, plan: &BatchPlan<'_>, objective: &Objective<'_>) 
     let mut depth_of: BTreeMap<TaskId, usize> = BTreeMap::new();
     for &victim in &victims {
         let Some(row) = home(victim) else { continue };
-        let took_it = plan.end.tasks_on(row).iter().filter(|&&other| {
-            home(other) != Some(row) && objective.priority(other) > objective.priority(victim)
-        });
-        let deepest = took_it.filter_map(|other| depth_of.get(other)).max().copied().unwrap_or(0);
-        depth_of.insert(victim, deepest + 1);
+        let mut room = plan.end.free(row);
+        let mut deepest = 0;
+        for &other in plan.end.tasks_on(row) {
+            if let Some(&depth) = depth_of.get(&other).filter(|_| home(other) != Some(row)) {
+                deepest = deepest.max(depth);
+                give_back(&mut room, &plan.end.charged(other));
+            }
+        }
+        let is_their_doing = fits(&plan.end.charged(victim), &room);
+        depth_of.insert(victim, if is_their_doing { deepest + 1 } else { 1 });
     }
     depth_of.into_values().max().unwrap_or(0)
 }
