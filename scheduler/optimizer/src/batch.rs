@@ -63,7 +63,9 @@ pub struct Batched<'c> {
     pub steps: u64,
     /// Parts solved.
     pub solves: u64,
-    /// Parts whose proposal was better.
+    /// Parts for which the solver found nothing within its limit.
+    pub unsolved: u64,
+    /// Trials that made the plan better, those of parts included.
     pub improvements: u64,
     /// What the solver said where it failed.
     pub failures: Vec<String>,
@@ -120,6 +122,7 @@ pub fn plan<'c>(
             seconds,
             steps: 0,
             solves: 0,
+            unsolved: 0,
             improvements: 0,
             failures: Vec::new(),
         };
@@ -127,7 +130,7 @@ pub fn plan<'c>(
     search.state.spare(None);
     search.run(&mut meter, options, random);
     let mut plan = search.plan();
-    let Search { solves, improvements, failures, .. } = search;
+    let Search { solves, unsolved, improvements, failures, .. } = search;
     // Each trial was better by its own tasks. What others prefer of their machines may have changed with
     // them (spread), so that the whole is compared once more.
     let mut failures = failures;
@@ -147,6 +150,7 @@ pub fn plan<'c>(
         seconds,
         steps,
         solves,
+        unsolved,
         improvements,
         failures,
     }
@@ -199,6 +203,7 @@ struct Search<'a, 'c> {
     state: State<'a, 'c>,
     tasks: &'a [TaskId],
     solves: u64,
+    unsolved: u64,
     improvements: u64,
     failures: Vec<String>,
 }
@@ -211,7 +216,7 @@ impl<'a, 'c> Search<'a, 'c> {
         end: Snapshot<'c>,
     ) -> Self {
         let state = State::new(start, objective, end);
-        Self { state, tasks, solves: 0, improvements: 0, failures: Vec::new() }
+        Self { state, tasks, solves: 0, unsolved: 0, improvements: 0, failures: Vec::new() }
     }
 
     fn plan(&self) -> BatchPlan<'c> {
@@ -361,7 +366,7 @@ impl<'a, 'c> Search<'a, 'c> {
         for (part, proposal) in parts.iter().zip(proposals) {
             self.solves += 1;
             match proposal {
-                Ok(None) => {}
+                Ok(None) => self.unsolved += 1,
                 Err(error) => self.failures.push(format!("the solver of a part: {error}")),
                 Ok(Some(proposal)) => has_gained |= self.carry_out(part, &proposal, options),
             }

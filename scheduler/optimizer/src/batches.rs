@@ -68,6 +68,7 @@ pub fn run(
             greedy_seconds: found.greedy_seconds,
             seconds: found.seconds,
             solves: found.solves,
+            unsolved: found.unsolved,
             improvements: found.improvements,
         });
         failures.extend(found.failures);

@@ -271,9 +271,11 @@ pub struct BatchReport {
     pub greedy_seconds: f64,
     /// Seconds in all, greedy's included.
     pub seconds: f64,
-    /// Parts solved.
+    /// Parts that were given to the solver.
     pub solves: u64,
-    /// Parts whose proposal was better.
+    /// Parts for which it found nothing within its limit.
+    pub unsolved: u64,
+    /// Trials that made the plan better, those of parts included.
     pub improvements: u64,
 }
 

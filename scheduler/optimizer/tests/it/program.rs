@@ -171,3 +171,52 @@ fn tasks_that_the_search_cannot_move_are_counted_by_reason() {
     check("constraints", &[]);
     check("gpus", &[]);
 }
+
+#[test]
+fn batches_are_better_than_greedy_and_the_same_on_any_number_of_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    let batch = |threads: &str| {
+        let args = ["batch", "--machines", "2000", "--fill", "0.99", "--tasks", "200", "--json"];
+        let more = ["--budget", "300steps", "--threads", threads];
+        let mut answer = json(&optimizer(folder.path(), &[&args[..], &more].concat()));
+        answer["batches"][0]["seconds"].take();
+        answer["batches"][0]["greedy_seconds"].take();
+        answer
+    };
+    let one = batch("1");
+    assert_eq!(one, batch("2"));
+    assert_eq!(one["better_count"], 1);
+    let found = &one["batches"][0];
+    assert!(found["solves"].as_u64().unwrap() > 0, "no part was solved: {found}");
+    let figure = |plan: &str, key: &str| found[plan][key].as_f64().unwrap();
+    assert!(figure("plan", "net_worth_machines") > figure("greedy", "net_worth_machines"));
+}
+
+#[test]
+fn options_that_do_not_go_together_are_refused() {
+    check_refused(&["batch", "--start", "recorded", "--fill", "0.5"], "give no --fill");
+    check_refused(&["batch", "--start", "recorded", "--tasks", "5"], "no --tasks");
+    check_refused(&["batch", "--start", "recorded", "--batches", "2"], "no --batches");
+    check_refused(&["batch", "--fill", "-1"], "not in 0..=1");
+    check_refused(&["batch", "--max-victims", "-1"], "--max-victims");
+    check_refused(&["batch", "--trace", &examples()], "smaller --fill");
+    check_refused(&["pareto", "--trade", "none,moves"], "goes with no other");
+    let manifests = format!("manifests:{}/../../examples/manifests", env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["batch", "--trace", &manifests, "--start", "recorded", "--max-victims", "1"];
+    let output = optimizer(folder.path(), &args);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("Kubernetes cluster"), "{said}");
+}
+
+#[test]
+fn a_certificate_of_what_can_be_placed_says_nothing_of_machines() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = ["--trace", &examples(), "--certificate", "c.json"];
+    let packed = json(&optimizer(folder.path(), &[&["pack", "--json"], &of[..]].concat()));
+    assert!(packed["gap"].as_f64().unwrap() >= 0.0);
+    let output = optimizer(folder.path(), &[&["verify"], &of[..]].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("how much can be placed") && said.lines().count() == 1, "{said}");
+}
