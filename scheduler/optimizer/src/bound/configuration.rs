@@ -109,7 +109,22 @@ pub fn configuration(
         multipliers: best.relaxed.iter().map(|relaxed| relaxed.multipliers).collect(),
         knapsacks: best.relaxed.into_iter().map(|relaxed| relaxed.knapsack).collect(),
     };
-    Ok(certificate(model, "configuration", &prices))
+    let found = certificate(model, "configuration", &prices);
+    // A knapsack in a coarse grid may be looser than the multipliers that the search began with.
+    if ratio(model, mix, &found) >= ratio(model, mix, start) {
+        Ok(found)
+    } else {
+        Ok(Certificate { method: found.method, ..start.clone() })
+    }
+}
+
+/// How much of a mix of machines a certificate says is needed at least.
+fn ratio(model: &Model, mix: &[u64], certificate: &Certificate) -> f64 {
+    let prices = model.tasks.iter().zip(&certificate.tasks);
+    let total: f64 = prices.map(|(task, of)| float(task.count) * float(of.price)).sum();
+    let values = certificate.machines.iter().zip(mix);
+    let have: f64 = values.map(|(machine, &count)| float(machine.value) * float(count)).sum();
+    if have > 0.0 { total / have } else { 0.0 }
 }
 
 /// What prices prove for a mix.
