@@ -155,7 +155,8 @@ pub struct EvictionPoint {
     pub net_worth_by_budget: Vec<f64>,
     /// Tasks that it evicts.
     pub victims_by_budget: Vec<usize>,
-    /// No plan has more, all bands together; `None` where the solver failed.
+    /// No plan has more, all bands together, where none or any number may be evicted; `None` where the solver
+    /// failed.
     pub net_worth_upper_bound: Option<f64>,
 }
 

@@ -305,7 +305,8 @@ pub fn of_pareto(report: &ParetoReport) -> String {
         head.push(names[1].to_owned());
         table(&head.iter().map(String::as_str).collect::<Vec<_>>())
     };
-    let mut evictions = trade("evictions allowed", ["net worth (evicted)", "at most"]);
+    let mut evictions =
+        trade("evictions allowed", ["net worth (evicted)", "at most, by any number"]);
     for point in &report.evictions {
         let of = |worth: f64, victims: usize| format!("{worth:.2} ({})", grouped(victims));
         let mut row = vec![
