@@ -6,7 +6,7 @@
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Sub, SubAssign};
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 macro_rules! amount {
     ($(#[$doc:meta])* $name:ident) => {
@@ -14,6 +14,12 @@ macro_rules! amount {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         pub struct $name(pub u64);
+
+        impl From<u64> for $name {
+            fn from(units: u64) -> Self {
+                Self(units)
+            }
+        }
 
         impl $name {
             /// None of it.
@@ -68,6 +74,12 @@ amount! {
     /// RAM or disk in bytes.
     Bytes
 }
+/// An amount as it is serialised, in its unit; not as people write it, which is for the fields of a
+/// spec (there `2` are two cores).
+fn in_units<'de, D: Deserializer<'de>, T: From<u64>>(deserializer: D) -> Result<T, D::Error> {
+    u64::deserialize(deserializer).map(T::from)
+}
+
 amount! {
     /// GPU in thousandths of one device.
     MilliGpu
@@ -83,11 +95,14 @@ pub const GPU_DEVICE_COUNT_MAX: usize = 16;
 /// GPUs that a task asks for: a share of one device, or one or more whole devices.
 ///
 /// A share never straddles two devices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct GpuRequest {
     /// How many devices, 0..=[`GPU_DEVICE_COUNT_MAX`].
     pub count: u32,
     /// How much of each device, 1..=1000; 1000 wherever `count` is above one, 0 where it is 0.
+    #[serde(deserialize_with = "in_units")]
     pub milli_each: MilliGpu,
 }
 
@@ -103,13 +118,18 @@ impl GpuRequest {
 }
 
 /// A task's limit (the most it may use), or an alloc's envelope.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Resources {
     /// CPU.
+    #[serde(deserialize_with = "in_units")]
     pub cpu: MilliCpu,
     /// RAM.
+    #[serde(deserialize_with = "in_units")]
     pub ram: Bytes,
     /// Local disk.
+    #[serde(deserialize_with = "in_units")]
     pub disk: Bytes,
     /// GPUs.
     pub gpu: GpuRequest,
@@ -119,7 +139,9 @@ pub struct Resources {
 }
 
 /// Which limits were not stated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Unstated {
     /// CPU.
     pub cpu: bool,

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::band::Priority;
 use crate::constraint::{Constraint, Predicate, Strength};
@@ -45,6 +45,7 @@ pub struct MachineSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
     /// CPU: cores (`16`, `0.5`) or milli-cores (`"500m"`).
+    #[serde(serialize_with = "write_cpu")]
     pub cpu: MilliCpu,
     /// RAM: bytes, or a size (`"64GiB"`).
     pub ram: Bytes,
@@ -73,7 +74,7 @@ pub struct MachineSpec {
 #[serde(deny_unknown_fields)]
 pub struct LimitSpec {
     /// CPU: cores or milli-cores; left out: none, and not stated (see [`Unstated`]).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "write_stated_cpu")]
     pub cpu: Option<MilliCpu>,
     /// RAM; left out: none, and not stated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -213,10 +214,87 @@ pub struct JobSpec {
     /// Tasks that differ, or that run already.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskSpec>,
+    /// How its tasks are run: for a live cell alone.
+    #[serde(default)]
+    pub run: RunSpec,
+}
+
+/// How a live cell runs a job's tasks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunSpec {
+    /// The program and its arguments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Whether a task that ended is started again.
+    pub restart: RestartPolicy,
+    /// A task that failed so many times is not started again; left out: always.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures_max: Option<u32>,
+    /// From the notice (SIGTERM) to the kill (SIGKILL) where a task is preempted, updated or killed, in
+    /// seconds, 0..=3600.
+    pub grace_seconds: u32,
+    /// Jobs that have to finish before this one's tasks may start (Borg §2.3).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub start_after: Vec<String>,
+    /// How many tasks an update may have down at once, at least 1; `max_disrupted` bounds it too.
+    pub update_max_down: u32,
+    /// How long a task has to run well before an update goes on to the next, in seconds, 0..=86400.
+    pub healthy_seconds: u32,
+    /// Whether it is latency-sensitive: its threads come before those of batch.
+    pub latency_sensitive: bool,
+    /// A machine that has heard from no master for so many seconds stops the task by itself; left out:
+    /// it runs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_after_disconnect_seconds: Option<u32>,
+}
+
+impl Default for RunSpec {
+    fn default() -> Self {
+        Self {
+            command: Vec::new(),
+            restart: RestartPolicy::OnFailure,
+            failures_max: None,
+            grace_seconds: 10,
+            start_after: Vec::new(),
+            update_max_down: 1,
+            healthy_seconds: 0,
+            latency_sensitive: false,
+            stop_after_disconnect_seconds: None,
+        }
+    }
+}
+
+/// Whether a task that ended by itself is started again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// Whatever its exit: a service.
+    Always,
+    /// Unless it finished with exit code 0: a batch job.
+    #[default]
+    OnFailure,
+    /// Never.
+    Never,
 }
 
 fn one() -> u32 {
     1
+}
+
+/// CPU as it is read back: a plain number would be cores.
+fn write_cpu<S: Serializer>(cpu: &MilliCpu, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{}m", cpu.0))
+}
+
+fn write_stated_cpu<S: Serializer>(
+    cpu: &Option<MilliCpu>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match cpu {
+        Some(cpu) => write_cpu(cpu, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// Which field of a spec is wrong, and why.
@@ -230,7 +308,8 @@ pub struct SpecError {
 }
 
 impl SpecError {
-    fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+    /// An error of a field.
+    pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into() }
     }
 }
@@ -264,11 +343,7 @@ impl CellBuilder {
     /// # Errors
     /// If a field is out of range or a name is taken.
     pub fn add_machine(&mut self, spec: &MachineSpec) -> Result<(), SpecError> {
-        check_name("name", &spec.name)?;
-        if spec.gpus as usize > GPU_DEVICE_COUNT_MAX {
-            let problem = format!("{} devices; at most {GPU_DEVICE_COUNT_MAX}", spec.gpus);
-            return Err(SpecError::new("gpus", problem));
-        }
+        let machine = read_machine(spec)?;
         if let Some(count) = spec.count
             && !(1..=MACHINE_COUNT_MAX).contains(&count)
         {
@@ -285,23 +360,7 @@ impl CellBuilder {
         for name in names {
             let id = MachineId::from_index(self.cell.machines.len());
             self.machine_ids.insert(name.clone(), id);
-            self.cell.machines.push(Machine {
-                name,
-                capacity: Capacity {
-                    cpu: spec.cpu,
-                    ram: spec.ram,
-                    disk: spec.disk,
-                    gpu_count: spec.gpus,
-                },
-                attributes: spec
-                    .attributes
-                    .iter()
-                    .map(|(name, value)| (name.clone(), value.0.clone()))
-                    .collect(),
-                rack: spec.rack.clone(),
-                power: spec.power.clone(),
-                packages: spec.packages.clone(),
-            });
+            self.cell.machines.push(Machine { name, ..machine.clone() });
         }
         Ok(())
     }
@@ -332,45 +391,16 @@ impl CellBuilder {
     }
 
     fn add(&mut self, spec: &JobSpec, kind: JobKind) -> Result<(), SpecError> {
-        check_name("name", &spec.name)?;
-        check_name("user", &spec.user)?;
         if self.job_ids.contains_key(&spec.name) {
             return Err(SpecError::new("name", format!("job {:?} is there twice", spec.name)));
         }
-        let priority = Priority::new(spec.priority).ok_or_else(|| {
-            let problem = format!("{} is above {}", spec.priority, Priority::MAX.get());
-            SpecError::new("priority", problem)
-        })?;
-        if !(1..=JOB_TASK_COUNT_MAX).contains(&spec.count) {
-            let problem = format!("{} is not in 1..={JOB_TASK_COUNT_MAX}", spec.count);
-            return Err(SpecError::new("count", problem));
-        }
         let alloc_set = spec.alloc_set.as_ref().map(|name| self.alloc_set(name)).transpose()?;
-        let limit = resources("limit", &spec.limit)?;
-        let constraints = spec
-            .constraints
-            .iter()
-            .enumerate()
-            .map(|(i, constraint)| read_constraint(&format!("constraints[{i}]"), constraint))
-            .collect::<Result<_, _>>()?;
-        let spread = read_spread(&spec.spread)?;
-        let state = TaskState::Pending;
-        let mut tasks: Vec<Task> =
-            (0..spec.count).map(|index| Task { index, limit, state, ran_seconds: None }).collect();
-        let mut seen = BTreeSet::new();
+        let next_user = UserId::from_index(self.cell.users.len());
+        let user = self.user_ids.get(&spec.user).copied().unwrap_or(next_user);
+        let mut job = read_job(spec, kind, user, alloc_set)?;
         for (i, task) in spec.tasks.iter().enumerate() {
             let field = |name: &str| format!("tasks[{i}].{name}");
-            let Some(slot) = tasks.get_mut(task.index as usize) else {
-                let problem = format!("{} is not below the count {}", task.index, spec.count);
-                return Err(SpecError::new(field("index"), problem));
-            };
-            if !seen.insert(task.index) {
-                let problem = format!("index {} is there twice", task.index);
-                return Err(SpecError::new(field("index"), problem));
-            }
-            if let Some(limit) = &task.limit {
-                slot.limit = resources(&field("limit"), limit)?;
-            }
+            let slot = &mut job.tasks[task.index as usize];
             slot.state = self.task_state(task, alloc_set, field)?;
             if task.ran_seconds.is_some() && !slot.is_running() {
                 return Err(SpecError::new(field("ran_seconds"), "the task does not run"));
@@ -381,27 +411,12 @@ impl CellBuilder {
             }
             slot.ran_seconds = task.ran_seconds;
         }
-        let next_user = UserId::from_index(self.cell.users.len());
-        let user = *self.user_ids.entry(spec.user.clone()).or_insert(next_user);
         if user == next_user {
+            self.user_ids.insert(spec.user.clone(), user);
             self.cell.users.push(spec.user.clone());
         }
-        let id = JobId::from_index(self.cell.jobs.len());
-        self.job_ids.insert(spec.name.clone(), id);
-        self.cell.jobs.push(Job {
-            name: spec.name.clone(),
-            kind,
-            user,
-            priority,
-            constraints,
-            different_machines: spec.different_machines,
-            spread,
-            packages: spec.packages.clone(),
-            alloc_set,
-            tied_to_machines: spec.tied_to_machines,
-            max_disrupted: spec.max_disrupted,
-            tasks,
-        });
+        self.job_ids.insert(spec.name.clone(), JobId::from_index(self.cell.jobs.len()));
+        self.cell.jobs.push(job);
         Ok(())
     }
 
@@ -448,7 +463,124 @@ impl CellBuilder {
     }
 }
 
-fn check_name(field: &str, name: &str) -> Result<(), SpecError> {
+/// A job as its spec says, with all its tasks pending. Of [`JobSpec::tasks`] only the limits are read.
+///
+/// # Errors
+/// If a field is out of range, or a task index is there twice.
+pub fn read_job(
+    spec: &JobSpec,
+    kind: JobKind,
+    user: UserId,
+    alloc_set: Option<JobId>,
+) -> Result<Job, SpecError> {
+    check_name("name", &spec.name)?;
+    check_name("user", &spec.user)?;
+    let priority = Priority::new(spec.priority).ok_or_else(|| {
+        let problem = format!("{} is above {}", spec.priority, Priority::MAX.get());
+        SpecError::new("priority", problem)
+    })?;
+    if !(1..=JOB_TASK_COUNT_MAX).contains(&spec.count) {
+        let problem = format!("{} is not in 1..={JOB_TASK_COUNT_MAX}", spec.count);
+        return Err(SpecError::new("count", problem));
+    }
+    let limit = resources("limit", &spec.limit)?;
+    let constraints = spec.constraints.iter().enumerate();
+    let constraints = constraints
+        .map(|(i, constraint)| read_constraint(&format!("constraints[{i}]"), constraint))
+        .collect::<Result<_, _>>()?;
+    let spread = read_spread(&spec.spread)?;
+    let state = TaskState::Pending;
+    let mut tasks: Vec<Task> =
+        (0..spec.count).map(|index| Task { index, limit, state, ran_seconds: None }).collect();
+    let mut seen = BTreeSet::new();
+    for (i, task) in spec.tasks.iter().enumerate() {
+        let field = |name: &str| format!("tasks[{i}].{name}");
+        let Some(slot) = tasks.get_mut(task.index as usize) else {
+            let problem = format!("{} is not below the count {}", task.index, spec.count);
+            return Err(SpecError::new(field("index"), problem));
+        };
+        if !seen.insert(task.index) {
+            let problem = format!("index {} is there twice", task.index);
+            return Err(SpecError::new(field("index"), problem));
+        }
+        if let Some(limit) = &task.limit {
+            slot.limit = resources(&field("limit"), limit)?;
+        }
+    }
+    spec.run.check()?;
+    Ok(Job {
+        name: spec.name.clone(),
+        kind,
+        user,
+        priority,
+        constraints,
+        different_machines: spec.different_machines,
+        spread,
+        packages: spec.packages.clone(),
+        alloc_set,
+        tied_to_machines: spec.tied_to_machines,
+        max_disrupted: spec.max_disrupted,
+        tasks,
+    })
+}
+
+impl RunSpec {
+    fn check(&self) -> Result<(), SpecError> {
+        let in_range = |field: &str, value: u32, range: std::ops::RangeInclusive<u32>| {
+            if range.contains(&value) {
+                return Ok(());
+            }
+            let problem = format!("{value} is not in {}..={}", range.start(), range.end());
+            Err(SpecError::new(format!("run.{field}"), problem))
+        };
+        in_range("grace_seconds", self.grace_seconds, 0..=3600)?;
+        in_range("update_max_down", self.update_max_down, 1..=JOB_TASK_COUNT_MAX)?;
+        in_range("healthy_seconds", self.healthy_seconds, 0..=86_400)?;
+        if let Some(seconds) = self.stop_after_disconnect_seconds {
+            in_range("stop_after_disconnect_seconds", seconds, 1..=86_400)?;
+        }
+        if let Some(max) = self.failures_max {
+            in_range("failures_max", max, 1..=1_000_000)?;
+        }
+        for (i, name) in self.start_after.iter().enumerate() {
+            check_name(&format!("run.start_after[{i}]"), name)?;
+        }
+        Ok(())
+    }
+}
+
+/// A machine as its spec says; of [`MachineSpec::count`] nothing is read.
+///
+/// # Errors
+/// If a field is out of range.
+pub fn read_machine(spec: &MachineSpec) -> Result<Machine, SpecError> {
+    check_name("name", &spec.name)?;
+    if spec.gpus as usize > GPU_DEVICE_COUNT_MAX {
+        let problem = format!("{} devices; at most {GPU_DEVICE_COUNT_MAX}", spec.gpus);
+        return Err(SpecError::new("gpus", problem));
+    }
+    let attributes = spec.attributes.iter();
+    Ok(Machine {
+        name: spec.name.clone(),
+        capacity: Capacity {
+            cpu: spec.cpu,
+            ram: spec.ram,
+            disk: spec.disk,
+            gpu_count: spec.gpus,
+        },
+        attributes: attributes.map(|(name, value)| (name.clone(), value.0.clone())).collect(),
+        rack: spec.rack.clone(),
+        power: spec.power.clone(),
+        packages: spec.packages.clone(),
+    })
+}
+
+/// Whether a text may name a job, a user or a machine: not empty, without white space, control
+/// characters and `/`.
+///
+/// # Errors
+/// If it may not, with this field's name.
+pub fn check_name(field: &str, name: &str) -> Result<(), SpecError> {
     if name.is_empty() {
         return Err(SpecError::new(field, "must not be empty"));
     }
