@@ -6,7 +6,7 @@
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Sub, SubAssign};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 macro_rules! amount {
     ($(#[$doc:meta])* $name:ident) => {
@@ -70,6 +70,7 @@ amount! {
 }
 amount! {
     /// GPU in thousandths of one device.
+    #[derive(Deserialize)]
     MilliGpu
 }
 
@@ -83,7 +84,9 @@ pub const GPU_DEVICE_COUNT_MAX: usize = 16;
 /// GPUs that a task asks for: a share of one device, or one or more whole devices.
 ///
 /// A share never straddles two devices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct GpuRequest {
     /// How many devices, 0..=[`GPU_DEVICE_COUNT_MAX`].
     pub count: u32,
@@ -103,7 +106,9 @@ impl GpuRequest {
 }
 
 /// A task's limit (the most it may use), or an alloc's envelope.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Resources {
     /// CPU.
     pub cpu: MilliCpu,
@@ -119,7 +124,9 @@ pub struct Resources {
 }
 
 /// Which limits were not stated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Unstated {
     /// CPU.
     pub cpu: bool,
