@@ -7,6 +7,7 @@
 //! Source: Verma et al., "Large-scale cluster management at Google with Borg", EuroSys '15, §2.
 
 mod band;
+pub mod borglet;
 mod constraint;
 mod id;
 mod job;
