@@ -43,7 +43,14 @@ fn machine(index: usize, cores: u64, ram_gib: u64) -> Machine {
 fn job(index: usize, priority: u16, milli_cpu: u64, ram_gib: u64, task_count: u32) -> Job {
     let limit =
         Resources { cpu: MilliCpu(milli_cpu), ram: Bytes(ram_gib * GIB), ..Resources::default() };
-    let task = |index| Task { index, limit, state: TaskState::Pending, ran_seconds: None };
+    let task = |index| Task {
+        index,
+        limit,
+        state: TaskState::Pending,
+        ran_seconds: None,
+        reservation: None,
+        avoid: Vec::new(),
+    };
     Job {
         name: format!("job-{index}"),
         kind: JobKind::Job,

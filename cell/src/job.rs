@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::band::Priority;
 use crate::constraint::Constraint;
 use crate::id::{JobId, MachineId, TaskId, UserId};
@@ -13,7 +15,7 @@ use crate::machine::DomainKind;
 use crate::resources::Resources;
 
 /// Whether a [`Job`] is one, or an alloc set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum JobKind {
     /// A job: its tasks run processes.
     Job,
@@ -74,6 +76,11 @@ pub struct Task {
     pub state: TaskState,
     /// For how many seconds it has run; `None` where that is not known, and for what waits.
     pub ran_seconds: Option<u64>,
+    /// What it is expected to use, never above its limit; `None`: its limit (Borg §5.5).
+    pub reservation: Option<Resources>,
+    /// Machines that it may not be placed on, ascending: it crashed there before (Borg §4: "avoids repeating
+    /// task::machine pairings that cause task or machine crashes").
+    pub avoid: Vec<MachineId>,
 }
 
 /// Where a task is in its life.
@@ -89,7 +96,7 @@ pub enum TaskState {
 }
 
 /// What a task is placed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Host {
     /// A machine.
     Machine(MachineId),

@@ -12,6 +12,7 @@ mod constraint;
 mod id;
 mod job;
 pub mod kube;
+pub mod live;
 mod machine;
 pub mod quantity;
 mod resources;

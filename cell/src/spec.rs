@@ -36,7 +36,7 @@ pub const MACHINE_COUNT_MAX: u32 = 1_000_000;
 pub const RAN_SECONDS_MAX: u64 = 1 << 32;
 
 /// One machine, or `count` machines alike.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MachineSpec {
     /// Its name. With `count`, the machines are called `NAME-0`, `NAME-1`, and so on.
@@ -490,8 +490,9 @@ pub fn read_job(
         .collect::<Result<_, _>>()?;
     let spread = read_spread(&spec.spread)?;
     let state = TaskState::Pending;
-    let mut tasks: Vec<Task> =
-        (0..spec.count).map(|index| Task { index, limit, state, ran_seconds: None }).collect();
+    let (ran_seconds, reservation) = (None, None);
+    let task = |index| Task { index, limit, state, ran_seconds, reservation, avoid: Vec::new() };
+    let mut tasks: Vec<Task> = (0..spec.count).map(task).collect();
     let mut seen = BTreeSet::new();
     for (i, task) in spec.tasks.iter().enumerate() {
         let field = |name: &str| format!("tasks[{i}].{name}");
@@ -522,6 +523,16 @@ pub fn read_job(
         max_disrupted: spec.max_disrupted,
         tasks,
     })
+}
+
+/// The limit of one task of a job whose spec was read before.
+///
+/// # Errors
+/// If the limit is out of range.
+pub fn task_limit(spec: &JobSpec, index: u32) -> Result<Resources, SpecError> {
+    let own =
+        spec.tasks.iter().find(|task| task.index == index).and_then(|task| task.limit.as_ref());
+    resources("limit", own.unwrap_or(&spec.limit))
 }
 
 impl RunSpec {
@@ -562,12 +573,7 @@ pub fn read_machine(spec: &MachineSpec) -> Result<Machine, SpecError> {
     let attributes = spec.attributes.iter();
     Ok(Machine {
         name: spec.name.clone(),
-        capacity: Capacity {
-            cpu: spec.cpu,
-            ram: spec.ram,
-            disk: spec.disk,
-            gpu_count: spec.gpus,
-        },
+        capacity: Capacity { cpu: spec.cpu, ram: spec.ram, disk: spec.disk, gpu_count: spec.gpus },
         attributes: attributes.map(|(name, value)| (name.clone(), value.0.clone())).collect(),
         rack: spec.rack.clone(),
         power: spec.power.clone(),

@@ -141,7 +141,14 @@ fn drawn(
             alloc_set: None,
             tied_to_machines: false,
             max_disrupted: None,
-            tasks: vec![Task { index: 0, limit, state: TaskState::Pending, ran_seconds: None }],
+            tasks: vec![Task {
+                index: 0,
+                limit,
+                state: TaskState::Pending,
+                ran_seconds: None,
+                reservation: None,
+                avoid: Vec::new(),
+            }],
         });
     }
     let users = vec!["inflation".to_owned()];

@@ -473,7 +473,14 @@ impl Assembly<'_, '_> {
             max_disrupted: None,
             tasks: tasks
                 .into_iter()
-                .map(|(index, state)| Task { index, limit: borg.limit, state, ran_seconds: None })
+                .map(|(index, state)| Task {
+                    index,
+                    limit: borg.limit,
+                    state,
+                    ran_seconds: None,
+                    reservation: None,
+                    avoid: Vec::new(),
+                })
                 .collect(),
         });
         self.kube.pods.push(pod);

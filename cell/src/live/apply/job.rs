@@ -1,0 +1,458 @@
+//! Jobs: submitted, updated, undone, killed, and dropped long after their end.
+//!
+//! Source: Borg (EuroSys '15) §2.3 and §2.5.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::user::{band_of, charge_of, charge_of_living};
+use super::{Capability, Context};
+use crate::band::Band;
+use crate::id::{JobId, TaskId, UserId};
+use crate::job::{Job, JobKind, TaskState};
+use crate::live::outcome::{Change, Done, Outcome, Rejected, What};
+use crate::live::quota::Amounts;
+use crate::live::record::{AfterStop, JobEnd, JobRecord, Phase, TaskRecord};
+use crate::live::{State, hash};
+use crate::resources::Resources;
+use crate::spec::{JobSpec, SpecError, read_job, task_limit};
+
+impl State {
+    pub(super) fn submit(
+        &mut self,
+        context: &mut Context,
+        user: Option<&str>,
+        spec: &JobSpec,
+        is_alloc_set: bool,
+    ) -> Outcome {
+        let kind = if is_alloc_set { JobKind::AllocSet } else { JobKind::Job };
+        let job = self.read(spec, kind)?;
+        if let Some(taken) = self.job(&spec.name)
+            && (taken.ended.is_none() || self.dependents.contains_key(&taken.uid))
+        {
+            return Err(Rejected::NameTaken(spec.name.clone()));
+        }
+        self.may_change(user, &spec.user)?;
+        self.may_use_band(user, spec)?;
+        let mut waits_for = BTreeSet::new();
+        for (i, name) in spec.run.start_after.iter().enumerate() {
+            let Some(before) = self.job(name) else {
+                let problem = format!("no job is called {name:?}");
+                return Err(SpecError::new(format!("run.start_after[{i}]"), problem).into());
+            };
+            if before.ended.is_none_or(|(_, end)| end != JobEnd::Finished) {
+                waits_for.insert(before.uid);
+            }
+        }
+        let asked = job
+            .tasks
+            .iter()
+            .fold(Amounts::default(), |sum, task| sum.plus(Amounts::of(&task.limit)));
+        let band = band_of(spec);
+        self.is_within_quota(&spec.user, band, asked)?;
+
+        // An ended job of the same name gives way.
+        if let Some(slot) = self.job_names.get(&spec.name).copied() {
+            self.drop_job(context, slot);
+        }
+        let uid = self.next_uid;
+        self.next_uid += 1;
+        let tasks = job.tasks.iter().map(|task| self.new_task(task.limit, 1)).collect();
+        let alloc_set = job.alloc_set.map(|set| self.job_at(set).uid);
+        let slot = self.free_slots.pop_first().unwrap_or_else(|| {
+            self.jobs.push(None);
+            self.cell.jobs.push(Self::empty_job());
+            JobId::from_index(self.jobs.len() - 1)
+        });
+        let record = JobRecord {
+            uid,
+            kind,
+            alloc_set,
+            spec: Box::new(spec.clone()),
+            previous: None,
+            version: 1,
+            restart_below: 1,
+            submitted_at: self.now,
+            waits_for,
+            is_killed: false,
+            ended: None,
+            tasks,
+            name: Arc::from(spec.name.as_str()),
+            disrupted: 0,
+            alive: spec.count,
+            on_machine: BTreeMap::new(),
+            spec_hash: 0,
+        };
+        self.use_quota(&spec.user, band, asked);
+        self.enter(slot, record, job);
+        context.change(Change::Job(slot));
+        context.event(self.now, What::Submitted { job: Arc::from(spec.name.as_str()), uid });
+        Ok(Done::Job { uid, version: 1 })
+    }
+
+    /// Puts a job into a free slot.
+    pub(in crate::live) fn enter(&mut self, slot: JobId, mut record: JobRecord, job: Job) {
+        record.spec_hash = hash::of_specs(&record);
+        let uid = record.uid;
+        self.sum.add(hash::of_job(&record));
+        for (task, index) in record.tasks.iter().zip(0..) {
+            self.sum.add(hash::of_task(uid, index, task));
+            if matches!(task.phase, Phase::Waiting { .. }) {
+                self.waiting.insert(crate::borglet::TaskKey { job: uid, index });
+            }
+        }
+        for before in record.waits_for.iter().chain(&record.alloc_set) {
+            self.dependents.entry(*before).or_default().insert(uid);
+        }
+        self.slots.insert(uid, slot);
+        self.job_names.insert(job.name.clone(), slot);
+        if let Some((at, _)) = record.ended {
+            self.dead.insert((at, uid));
+        }
+        self.jobs[slot.index()] = Some(record);
+        self.cell.jobs[slot.index()] = job;
+    }
+
+    fn new_task(&self, limit: Resources, version: u32) -> TaskRecord {
+        TaskRecord {
+            phase: Phase::Waiting { since: self.now, not_before: self.now, after: None },
+            version,
+            limit,
+            reservation: None,
+            failures: 0,
+            failed_on: Vec::new(),
+            avoid: Vec::new(),
+            is_disrupted: false,
+            placed_count: 0,
+        }
+    }
+
+    /// The job that a spec describes, as schedulers see it.
+    pub(in crate::live) fn read(
+        &mut self,
+        spec: &JobSpec,
+        kind: JobKind,
+    ) -> Result<Job, SpecError> {
+        for (i, task) in spec.tasks.iter().enumerate() {
+            let given = [
+                ("machine", task.machine.is_some()),
+                ("alloc", task.alloc.is_some()),
+                ("ran_seconds", task.ran_seconds.is_some()),
+            ];
+            if let Some((name, _)) = given.iter().find(|(_, is_given)| *is_given) {
+                let problem = "a submitted task has no place yet";
+                return Err(SpecError::new(format!("tasks[{i}].{name}"), problem));
+            }
+        }
+        let alloc_set = match &spec.alloc_set {
+            None => None,
+            Some(_) if kind == JobKind::AllocSet => {
+                return Err(SpecError::new("alloc_set", "an alloc set cannot run in another"));
+            }
+            Some(name) => {
+                let slot = self.job_names.get(name).copied();
+                let slot = slot.filter(|&slot| {
+                    let set = self.job_at(slot);
+                    set.kind == JobKind::AllocSet && set.ended.is_none()
+                });
+                let unknown = || format!("no alloc set is called {name:?}");
+                Some(slot.ok_or_else(|| SpecError::new("alloc_set", unknown()))?)
+            }
+        };
+        let job = read_job(spec, kind, UserId(0), alloc_set)?;
+        let user = self.user_id(&spec.user);
+        Ok(Job { user, ..job })
+    }
+
+    pub(in crate::live) fn user_id(&mut self, name: &str) -> UserId {
+        if let Some(&user) = self.user_names.get(name) {
+            return user;
+        }
+        let user = UserId::from_index(self.cell.users.len());
+        self.cell.users.push(name.to_owned());
+        self.user_names.insert(name.to_owned(), user);
+        user
+    }
+
+    /// Whether a user may change jobs of an owner.
+    fn may_change(&self, user: Option<&str>, owner: &str) -> Result<(), Rejected> {
+        match user {
+            Some(user) if user != owner => self.require(Some(user), Capability::AnyJob),
+            _ => Ok(()),
+        }
+    }
+
+    fn may_use_band(&self, user: Option<&str>, spec: &JobSpec) -> Result<(), Rejected> {
+        match band_of(spec) {
+            Band::Monitoring => self.require(user, Capability::Monitoring),
+            Band::Free | Band::Batch | Band::Mid | Band::Production => Ok(()),
+        }
+    }
+
+    /// The slot of a job that has not ended.
+    fn living(&self, name: &str) -> Result<JobId, Rejected> {
+        let unknown = || Rejected::Unknown { kind: "job".to_owned(), name: name.to_owned() };
+        let slot = *self.job_names.get(name).ok_or_else(unknown)?;
+        match self.job_at(slot).ended {
+            None => Ok(slot),
+            Some(_) => Err(Rejected::Ended(name.to_owned())),
+        }
+    }
+
+    pub(super) fn update(
+        &mut self,
+        context: &mut Context,
+        user: Option<&str>,
+        spec: &JobSpec,
+    ) -> Outcome {
+        let slot = self.living(&spec.name)?;
+        let old = self.job_at(slot).spec.clone();
+        self.may_change(user, &old.user)?;
+        self.change_spec(context, user, slot, spec)
+    }
+
+    pub(super) fn undo(
+        &mut self,
+        context: &mut Context,
+        user: Option<&str>,
+        name: &str,
+    ) -> Outcome {
+        let slot = self.living(name)?;
+        let job = self.job_at(slot);
+        self.may_change(user, &job.spec.user)?;
+        let previous = job.previous.clone();
+        let previous = previous.ok_or_else(|| Rejected::NothingToUndo(name.to_owned()))?;
+        self.change_spec(context, user, slot, &previous)
+    }
+
+    /// Gives a job another spec. Tasks that wait take it at once; of those that run, those that have to be
+    /// started anew for it are evicted by and by, by whoever leads (`EvictCause::Updated`).
+    fn change_spec(
+        &mut self,
+        context: &mut Context,
+        user: Option<&str>,
+        slot: JobId,
+        spec: &JobSpec,
+    ) -> Outcome {
+        let kind = self.job_at(slot).kind;
+        let old = self.job_at(slot).spec.clone();
+        let job = self.read(spec, kind)?;
+        let fixed = [
+            ("user", spec.user == old.user),
+            ("alloc_set", spec.alloc_set == old.alloc_set),
+            ("run.start_after", spec.run.start_after == old.run.start_after),
+            ("different_machines", spec.different_machines == old.different_machines),
+            ("spread", spec.spread == old.spread),
+        ];
+        if let Some((field, _)) = fixed.iter().find(|(_, is_same)| !is_same) {
+            let problem = "an update cannot change it: submit another job";
+            return Err(SpecError::new(*field, problem).into());
+        }
+        let (band, old_band) = (band_of(spec), band_of(&old));
+        if band.is_prod() != old_band.is_prod() {
+            let problem = "an update cannot move a job into production or out of it";
+            return Err(SpecError::new("priority", problem).into());
+        }
+        if kind == JobKind::AllocSet && (spec.count < old.count || spec.limit != old.limit) {
+            let problem = "allocs cannot be removed or resized by an update";
+            return Err(SpecError::new("count", problem).into());
+        }
+        self.may_use_band(user, spec)?;
+        let before = charge_of_living(self.job_at(slot));
+        let after = self.charge_after(slot, spec);
+        let more = if band == old_band { after.minus(before) } else { after };
+        let admitted = self.is_within_quota(&spec.user, band, more);
+        #[cfg(debug_assertions)]
+        let admitted = match self.is_mutated(crate::live::Mutation::ForgetQuotaOnUpdate) {
+            true => Ok(()),
+            false => admitted,
+        };
+        admitted?;
+
+        self.free_quota(&spec.user, old_band, before);
+        self.use_quota(&spec.user, band, after);
+        let needs_restart = needs_restart(&old, spec);
+        let version = self.change_job(slot, |job| {
+            job.version += 1;
+            if needs_restart {
+                job.restart_below = job.version;
+            }
+            job.previous = Some(std::mem::replace(&mut job.spec, Box::new(spec.clone())));
+            job.spec_hash = hash::of_specs(job);
+            job.version
+        });
+        self.resize(context, slot, spec, job, version);
+        for position in 0..spec.count.min(old.count) {
+            let id = TaskId { job: slot, position };
+            let is_waiting = matches!(self.record(id).phase, Phase::Waiting { .. });
+            if is_waiting || !needs_restart {
+                let limit = task_limit(spec, position)?;
+                self.change_task(id, |record| {
+                    record.version = version;
+                    if is_waiting {
+                        record.limit = limit;
+                    }
+                });
+                if is_waiting {
+                    self.view(id, TaskState::Pending);
+                }
+            }
+        }
+        context.change(Change::Job(slot));
+        let name = self.job_at(slot).name.clone();
+        context.event(self.now, What::Updated { job: name, version });
+        // What is wanted of its machines (grace, priority) may have changed.
+        let tasks = self.job_at(slot).tasks.iter();
+        let machines: BTreeSet<_> =
+            tasks.filter_map(|task| task.phase.place()).map(|place| place.machine).collect();
+        for machine in machines {
+            self.touch(context, machine);
+        }
+        let uid = self.job_at(slot).uid;
+        Ok(Done::Job { uid, version })
+    }
+
+    /// What the job would be charged under a spec: tasks that ended stay ended.
+    fn charge_after(&self, slot: JobId, spec: &JobSpec) -> Amounts {
+        let tasks = &self.job_at(slot).tasks;
+        let is_dead = |index: u32| {
+            tasks.get(index as usize).is_some_and(|task| matches!(task.phase, Phase::Dead { .. }))
+        };
+        (0..spec.count)
+            .filter(|&index| !is_dead(index))
+            .fold(Amounts::default(), |sum, index| sum.plus(charge_of(spec, index)))
+    }
+
+    /// Adds tasks, or ends those beyond the new count.
+    fn resize(
+        &mut self,
+        context: &mut Context,
+        slot: JobId,
+        spec: &JobSpec,
+        job: Job,
+        version: u32,
+    ) {
+        let count = self.job_at(slot).tasks.len();
+        let wanted = spec.count as usize;
+        // What schedulers see: the new rules, and the tasks where they are.
+        let old = std::mem::replace(&mut self.cell.jobs[slot.index()], job);
+        let view = &mut self.cell.jobs[slot.index()];
+        let mut tasks = old.tasks;
+        tasks.extend(view.tasks.drain(..).skip(count));
+        view.tasks = tasks;
+        view.max_disrupted = old.max_disrupted;
+        if wanted > count {
+            let new: Vec<TaskRecord> = (count..wanted)
+                .map(|index| {
+                    let index = u32::try_from(index).expect("checked");
+                    self.new_task(task_limit(spec, index).expect("admitted"), version)
+                })
+                .collect();
+            let uid = self.job_at(slot).uid;
+            for (task, index) in new.iter().zip(count..) {
+                let index = u32::try_from(index).expect("checked");
+                self.sum.add(hash::of_task(uid, index, task));
+                self.waiting.insert(crate::borglet::TaskKey { job: uid, index });
+            }
+            let added = spec.count - u32::try_from(count).expect("checked");
+            self.change_job(slot, |job| {
+                job.tasks.extend(new);
+                job.alive += added;
+            });
+        }
+        for position in spec.count..u32::try_from(count).expect("checked") {
+            // Its charge went with the new spec.
+            let id = TaskId { job: slot, position };
+            self.stop(context, id, AfterStop::Die);
+        }
+        let job = self.job_at(slot);
+        let left = job.spec.max_disrupted.map(|max| max.saturating_sub(job.disrupted));
+        self.cell.jobs[slot.index()].max_disrupted = left;
+    }
+
+    pub(super) fn kill(
+        &mut self,
+        context: &mut Context,
+        user: Option<&str>,
+        name: &str,
+        indexes: Option<&BTreeSet<u32>>,
+    ) -> Outcome {
+        let slot = self.living(name)?;
+        let job = self.job_at(slot);
+        self.may_change(user, &job.spec.user)?;
+        let count = u32::try_from(job.tasks.len()).expect("a job has fewer than 2^32 tasks");
+        if let Some(index) = indexes.into_iter().flatten().find(|&&index| index >= count) {
+            let name = format!("{name}/{index}");
+            return Err(Rejected::Unknown { kind: "task".to_owned(), name });
+        }
+        if indexes.is_none() {
+            self.change_job(slot, |job| job.is_killed = true);
+        }
+        for position in 0..count {
+            if indexes.is_none_or(|indexes| indexes.contains(&position)) {
+                self.stop(context, TaskId { job: slot, position }, AfterStop::Die);
+            }
+        }
+        Ok(Done::Done)
+    }
+
+    /// Drops jobs that ended long ago, or too many, but for those that others wait for.
+    pub(super) fn drop_dead_jobs(&mut self, context: &mut Context) {
+        let (keep, most) =
+            (self.settings.dead_job_keep_ms, self.settings.dead_job_count_max as usize);
+        let mut over = self.dead.len().saturating_sub(most);
+        let mut dropped = Vec::new();
+        for &(at, uid) in &self.dead {
+            if over == 0 && self.now.since_ms(at) <= keep {
+                break;
+            }
+            over = over.saturating_sub(1);
+            if !self.dependents.contains_key(&uid) {
+                dropped.push(self.slots[&uid]);
+            }
+        }
+        for slot in dropped {
+            self.drop_job(context, slot);
+        }
+    }
+
+    fn drop_job(&mut self, context: &mut Context, slot: JobId) {
+        let Some(job) = self.jobs[slot.index()].take() else { return };
+        self.sum.remove(hash::of_job(&job));
+        for (task, index) in job.tasks.iter().zip(0..) {
+            self.sum.remove(hash::of_task(job.uid, index, task));
+        }
+        if let Some((at, _)) = job.ended {
+            self.dead.remove(&(at, job.uid));
+        }
+        for before in job.waits_for.iter().chain(&job.alloc_set) {
+            if let Some(dependents) = self.dependents.get_mut(before) {
+                dependents.remove(&job.uid);
+                if dependents.is_empty() {
+                    self.dependents.remove(before);
+                }
+            }
+        }
+        self.slots.remove(&job.uid);
+        self.job_names.remove(&*job.name);
+        self.cell.jobs[slot.index()] = Self::empty_job();
+        self.free_slots.insert(slot);
+        context.change(Change::JobGone(slot));
+    }
+}
+
+/// Whether a task has to be started anew to be as the new spec wants it.
+fn needs_restart(old: &JobSpec, new: &JobSpec) -> bool {
+    let of = |spec: &JobSpec| {
+        let limits: Vec<_> = spec.tasks.iter().map(|task| (task.index, task.limit)).collect();
+        (
+            spec.limit,
+            limits,
+            spec.constraints.clone(),
+            spec.packages.clone(),
+            spec.run.command.clone(),
+            spec.run.latency_sensitive,
+        )
+    };
+    of(old) != of(new)
+}

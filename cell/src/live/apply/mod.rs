@@ -1,0 +1,198 @@
+//! Applying entries of the log: one command after the other, each checked against the state as it is.
+
+mod assign;
+mod job;
+mod machine;
+mod observe;
+mod task;
+mod user;
+
+use super::op::{Command, Entry, EvictCause, Op, Request, Timestamp};
+use super::outcome::{Applied, Change, Done, Event, Outcome, Rejected, What};
+use super::session::Session;
+use super::{Capability, State};
+use crate::id::MachineId;
+
+/// What an entry comes to, while it is being applied.
+pub(super) struct Context {
+    applied: Applied,
+    index: u64,
+}
+
+impl Context {
+    fn event(&mut self, at: Timestamp, what: What) {
+        self.applied.events.push(Event { index: self.index, at, what });
+    }
+
+    fn change(&mut self, change: Change) {
+        self.applied.changes.push(change);
+    }
+}
+
+impl State {
+    /// Applies the entry of the log at `index`.
+    ///
+    /// # Panics
+    /// If `index` is not the one after the last.
+    pub fn apply(&mut self, index: u64, entry: &Entry) -> Applied {
+        assert!(index > self.index, "entry {index} after entry {}", self.index);
+        self.index = index;
+        self.now = self.now.max(entry.at);
+        let mut context = Context { applied: Applied::default(), index };
+        for Command { request, op } in &entry.commands {
+            let outcome = match request {
+                Some(request) => self.request(&mut context, request, op),
+                None => self.operate(&mut context, None, op),
+            };
+            context.applied.answers.push((request.clone(), outcome));
+        }
+        context.applied
+    }
+
+    /// Takes note of an entry that holds nothing for the cell, such as a change of replicas.
+    pub fn skip(&mut self, index: u64) {
+        assert!(index > self.index, "entry {index} after entry {}", self.index);
+        self.index = index;
+    }
+
+    fn request(&mut self, context: &mut Context, request: &Request, op: &Op) -> Outcome {
+        if *op == Op::OpenSession {
+            let id = self.next_uid;
+            self.next_uid += 1;
+            let session = Session::new(self.now);
+            self.change_session(id, |entry| *entry = Some(session));
+            return Ok(Done::Session(id));
+        }
+        let Some(session) = self.sessions.get(&request.session) else {
+            return Err(Rejected::NoSession(request.session));
+        };
+        let earlier = session.earlier(request);
+        #[cfg(debug_assertions)]
+        let earlier = earlier.filter(|_| !self.is_mutated(super::Mutation::ApplyTwice));
+        if let Some(outcome) = earlier {
+            return outcome;
+        }
+        let outcome = self.operate(context, Some(&request.user), op);
+        let (now, answer) = (self.now, outcome.clone());
+        self.change_session(request.session, |entry| {
+            if let Some(session) = entry {
+                session.used_at = now;
+                session.answers.insert(request.sequence, answer);
+                session.acknowledge(request.answered_below.min(request.sequence));
+            }
+        });
+        outcome
+    }
+
+    fn operate(&mut self, context: &mut Context, user: Option<&str>, op: &Op) -> Outcome {
+        match op {
+            Op::OpenSession => Err(Rejected::NoSession(0)),
+            Op::Submit { spec, is_alloc_set } => self.submit(context, user, spec, *is_alloc_set),
+            Op::Update { spec } => self.update(context, user, spec),
+            Op::Undo { job } => self.undo(context, user, job),
+            Op::Kill { job, indexes } => self.kill(context, user, job, indexes.as_ref()),
+            Op::SetQuota(quota) => {
+                self.require(user, Capability::Quota)?;
+                self.set_quota(quota)
+            }
+            Op::SetCapabilities { user: whose, capabilities } => {
+                self.require(user, Capability::Quota)?;
+                crate::spec::check_name("user", whose)?;
+                self.put_capabilities(whose.clone(), capabilities.clone());
+                Ok(Done::Done)
+            }
+            Op::AddMachines { machines } => {
+                self.require(user, Capability::Machines)?;
+                self.add_machines(context, machines)
+            }
+            Op::Drain { machine } => {
+                self.require(user, Capability::Machines)?;
+                self.set_drained(context, machine, true)
+            }
+            Op::Repair { machine } => {
+                self.require(user, Capability::Machines)?;
+                self.set_drained(context, machine, false)
+            }
+            Op::RemoveMachine { machine } => {
+                self.require(user, Capability::Machines)?;
+                self.remove_machine(context, machine)
+            }
+            Op::Configure(settings) => {
+                self.require(user, Capability::Machines)?;
+                settings.check()?;
+                self.settings = settings.clone();
+                Ok(Done::Done)
+            }
+            Op::Assign { assignments } => self.assign(context, assignments),
+            Op::Observe { observations } => self.observe(context, observations),
+            Op::Health { machines } => self.set_health(context, machines),
+            Op::Evict { tasks, cause } => self.evict(context, tasks, *cause),
+            Op::Reserve { reservations } => self.reserve(context, reservations),
+            Op::Expire => {
+                self.expire(context);
+                Ok(Done::Done)
+            }
+        }
+    }
+
+    /// Whether a user may; the master itself may do anything.
+    fn require(&self, user: Option<&str>, capability: Capability) -> Result<(), Rejected> {
+        match user {
+            Some(user) if !self.capabilities(user).contains(&capability) => {
+                Err(Rejected::Forbidden {
+                    user: user.to_owned(),
+                    capability: capability.name().to_owned(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn expire(&mut self, context: &mut Context) {
+        let (now, keep) = (self.now, self.settings.session_keep_ms);
+        let idle: Vec<u64> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| now.since_ms(session.used_at) > keep)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in idle {
+            self.change_session(id, |entry| *entry = None);
+        }
+        self.drop_dead_jobs(context);
+    }
+
+    /// What is wanted of a machine changed.
+    fn touch(&mut self, context: &mut Context, id: MachineId) {
+        let index = context.index;
+        if self.machines[id.index()].generation != index {
+            self.change_machine(id, |machine| machine.generation = index);
+            context.change(Change::Wanted(id));
+        }
+    }
+}
+
+/// How many of several things were done.
+#[derive(Default)]
+struct Tally {
+    done: u32,
+    rejected: u32,
+}
+
+impl Tally {
+    fn count(&mut self, is_done: bool) {
+        *(if is_done { &mut self.done } else { &mut self.rejected }) += 1;
+    }
+
+    fn outcome(self) -> Outcome {
+        Ok(Done::Some { done: self.done, rejected: self.rejected })
+    }
+}
+
+/// Whether an eviction counts against the job's limit on disruption beforehand. Nobody asks a lost machine.
+const fn is_voluntary(cause: EvictCause) -> bool {
+    match cause {
+        EvictCause::Preempted | EvictCause::MachineDrained | EvictCause::Updated => true,
+        EvictCause::MachineLost | EvictCause::OutOfResources | EvictCause::AllocEnded => false,
+    }
+}
