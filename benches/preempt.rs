@@ -43,7 +43,7 @@ fn machine(index: usize, cores: u64, ram_gib: u64) -> Machine {
 fn job(index: usize, priority: u16, milli_cpu: u64, ram_gib: u64, task_count: u32) -> Job {
     let limit =
         Resources { cpu: MilliCpu(milli_cpu), ram: Bytes(ram_gib * GIB), ..Resources::default() };
-    let task = |index| Task { index, limit, state: TaskState::Pending, ran_seconds: None };
+    let task = |index| Task::new(index, limit);
     Job {
         name: format!("job-{index}"),
         kind: JobKind::Job,

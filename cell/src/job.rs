@@ -70,10 +70,30 @@ pub struct Task {
     pub index: u32,
     /// The most it may use.
     pub limit: Resources,
+    /// The CPU and RAM that it is expected to use (Borg §5.5), never above the limit; `None`: its limit. Disk
+    /// and GPUs are always its limit.
+    pub reservation: Option<Resources>,
+    /// Machines that it may not be placed on, ascending: it crashed there (Borg §4).
+    pub avoid: Vec<MachineId>,
     /// Where it is in its life.
     pub state: TaskState,
     /// For how many seconds it has run; `None` where that is not known, and for what waits.
     pub ran_seconds: Option<u64>,
+}
+
+impl Task {
+    /// A task that waits for its first place.
+    #[must_use]
+    pub fn new(index: u32, limit: Resources) -> Self {
+        Self {
+            index,
+            limit,
+            reservation: None,
+            avoid: Vec::new(),
+            state: TaskState::Pending,
+            ran_seconds: None,
+        }
+    }
 }
 
 /// Where a task is in its life.

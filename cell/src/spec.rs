@@ -354,9 +354,7 @@ impl CellBuilder {
             .map(|(i, constraint)| read_constraint(&format!("constraints[{i}]"), constraint))
             .collect::<Result<_, _>>()?;
         let spread = read_spread(&spec.spread)?;
-        let state = TaskState::Pending;
-        let mut tasks: Vec<Task> =
-            (0..spec.count).map(|index| Task { index, limit, state, ran_seconds: None }).collect();
+        let mut tasks: Vec<Task> = (0..spec.count).map(|index| Task::new(index, limit)).collect();
         let mut seen = BTreeSet::new();
         for (i, task) in spec.tasks.iter().enumerate() {
             let field = |name: &str| format!("tasks[{i}].{name}");

@@ -24,6 +24,7 @@ use crate::evictable::{Evictable, Evictables};
 use crate::feasible::shortfall;
 use crate::offers::{KeptOffers, NO_OFFER, Offers, Rank, Seen};
 use crate::pass::Pass;
+use crate::rooms::Placed;
 use crate::score::RowScore;
 use crate::snapshot::{Amounts, Demand, Gpus, HostInfo, Snapshot};
 
@@ -181,6 +182,9 @@ fn bound<S: RowScore>(
     let snapshot = &pass.snapshot;
     let demand = &pass.class(class).demand;
     let host = &snapshot.hosts[row];
+    if snapshot.is_closed(row) {
+        return NO_OFFER;
+    }
     // Most hosts are full of what may not leave; one sum tells.
     let mut at_most = host.free;
     at_most.add(host.charged_other);
@@ -391,14 +395,12 @@ pub(crate) fn fits_without(
     let mut prod_free = host.prod_free;
     let mut gpus = host.gpus;
     for &victim in victims {
-        let theirs = snapshot.demand(victim);
+        let Some(Placed { at, demand: theirs }) = snapshot.placed(victim) else { continue };
         free.add(theirs.charge);
         if let Some(limit) = theirs.prod_limit {
             prod_free.add(limit);
         }
-        if let Some(placement) = snapshot.placement(victim) {
-            gpus.give_back(placement.gpu_devices, theirs.gpu);
-        }
+        gpus.give_back(at.gpu_devices, theirs.gpu);
     }
     let prod_fits = demand.prod_limit.is_none_or(|limit| {
         let short = shortfall(limit, prod_free);
