@@ -212,7 +212,8 @@ pub(crate) struct Pass<'a, 'c, S: RowScore> {
     pub(crate) shuffle: Shuffle,
     /// What each machine has installed beyond its own list, by row.
     installed: BTreeMap<usize, std::collections::BTreeSet<&'c str>>,
-    evictions: preempt::Ledger,
+    /// Begun when the first task finds no room.
+    evictions: Option<preempt::Ledger>,
     picky: Option<Picky<'a>>,
 }
 
@@ -236,7 +237,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             decision_count: 0,
             shuffle: Shuffle::of(snapshot.machine_count()),
             installed: BTreeMap::new(),
-            evictions: preempt::Ledger::of(&snapshot),
+            evictions: None,
             picky: Picky::of(snapshot.cell, options),
             inverse_weights: 1.0 / weights.sum(),
             score,
@@ -557,7 +558,9 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         let devices = self.score.devices(&self.needs[class].score, &host, self.draw());
         self.snapshot.place_on(task, row, devices);
         self.install(task, row);
-        self.evictions.add(self.snapshot.cell, task, self.snapshot.hosts[row].machine_row);
+        if let Some(ledger) = &mut self.evictions {
+            ledger.add(self.snapshot.cell, task, self.snapshot.hosts[row].machine_row);
+        }
         if let Some(state) = self.job_states.get_mut(&task.job) {
             state.add(&self.snapshot, self.snapshot.cell.job(task.job), row);
         }
@@ -581,7 +584,8 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         let removed = self.snapshot.remove(task);
         self.shuffle.something_left();
         for &evicted in &removed {
-            self.evictions.remove(self.snapshot.cell, evicted, machine_row);
+            let cell = self.snapshot.cell;
+            self.ledger_mut().remove(cell, evicted, machine_row);
             // What ran in a removed alloc ran on a row that no longer hosts anything; the jobs of such
             // tasks start their books anew.
             match (rows.get(&evicted), self.job_states.get_mut(&evicted.job)) {
@@ -591,7 +595,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
                 (None, Some(_)) => {
                     self.job_states.remove(&evicted.job);
                     self.tables.forget_all();
-                    self.evictions.forget_offers();
+                    self.ledger_mut().forget_offers();
                 }
                 (_, None) => {}
             }
@@ -653,8 +657,10 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         if machine_row != row {
             self.journal.push(machine_row);
         }
-        self.evictions.changed(row);
-        self.evictions.changed(machine_row);
+        if let Some(ledger) = &mut self.evictions {
+            ledger.changed(row);
+            ledger.changed(machine_row);
+        }
     }
 
     fn push_row(&mut self, row: usize) {
@@ -729,11 +735,13 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         &self.classes.all[class]
     }
 
+    /// # Panics
+    /// Before [`Pass::ledger_mut`] was asked for.
     pub(crate) fn ledger(&self) -> &preempt::Ledger {
-        &self.evictions
+        self.evictions.as_ref().expect("begun by the search for victims")
     }
 
     pub(crate) fn ledger_mut(&mut self) -> &mut preempt::Ledger {
-        &mut self.evictions
+        self.evictions.get_or_insert_with(|| preempt::Ledger::of(&self.snapshot))
     }
 }

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 
-use cell::{Cell, JobId, Priority, TaskId};
+use cell::{Cell, Job, JobId, Priority, TaskId};
 
 use crate::disruption::Disruptions;
 use crate::equivalence::ClassIndex;
@@ -46,9 +46,15 @@ const TRIES_MAX: u32 = 1 << 10;
 impl Ledger {
     pub(crate) fn of(snapshot: &Snapshot<'_>) -> Self {
         let mut ledger = Self { disruptions: Disruptions::of(snapshot), ..Self::default() };
-        for (id, _, _) in snapshot.cell.tasks() {
-            if let Some(placement) = snapshot.placement(id) {
-                ledger.add(snapshot.cell, id, snapshot.hosts[placement.row].machine_row);
+        let jobs = snapshot.cell.jobs.iter().enumerate();
+        // Nothing is kept of the rest.
+        let counts = |job: &Job| !job.priority.band().is_prod() || job.max_disrupted.is_some();
+        for (index, job) in jobs.filter(|(_, job)| counts(job)) {
+            for position in (0..).take(job.tasks.len()) {
+                let task = TaskId { job: JobId::from_index(index), position };
+                if let Some(placement) = snapshot.placement(task) {
+                    ledger.add(snapshot.cell, task, snapshot.hosts[placement.row].machine_row);
+                }
             }
         }
         ledger
@@ -105,7 +111,7 @@ pub(crate) fn choose<S: RowScore>(
 ) -> Option<Eviction> {
     let job = pass.snapshot.cell.job(task.job);
     let priority = job.priority;
-    if !pass.ledger().has_victims_below(priority) {
+    if !pass.ledger_mut().has_victims_below(priority) {
         return None;
     }
     // Out of the ledger, so that they may change while the pass is read.
