@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cell::borglet::TaskKey;
 use cell::live::{Assignment, Change, Entry, Op, Phase, State, Target, Timestamp};
-use cell::{Cell, JobId, TaskId};
-use scheduler::{Accounting, PassOptions, Policy, QueueOrder, Slot, Snapshot, Speed, pass};
+use cell::{Cell, Host, JobId, TaskId};
+use scheduler::{Accounting, PassOptions, Policy, QueueOrder, Rooms, Slot, Snapshot, Speed, pass};
 
 use crate::{Core, Output, PROPOSE_AGAIN_MS};
 
@@ -26,9 +26,14 @@ const PASS_TASK_COUNT_MAX: usize = 20_000;
 /// the way may have gone.
 const AGAIN_MS: u64 = 1_000;
 
+/// Dead rows of allocs, as a share of all rows, at which the snapshot is built anew: one in so many.
+const DEAD_ROW_SHARE: usize = 4;
+
 /// What a master keeps for its schedulers.
 #[derive(Debug, Default)]
 pub(crate) struct Planner {
+    /// The snapshot's own part, kept current; `None`: to be built anew.
+    rooms: Option<Rooms>,
     /// Assignments that were proposed, and when.
     proposed: BTreeMap<TaskKey, Timestamp>,
     /// By scheduler: what it plans now.
@@ -45,6 +50,7 @@ pub(crate) struct Planner {
 pub struct PlanRequest {
     scheduler: u32,
     cell: Cell,
+    rooms: Rooms,
     queue: Vec<TaskId>,
     /// The number of the job in each slot; 0: none.
     uids: Vec<u64>,
@@ -78,7 +84,7 @@ impl PlanRequest {
     /// Plans. The same request gives the same plan.
     #[must_use]
     pub fn run(self) -> PlanResult {
-        let snapshot = Snapshot::recorded(&self.cell, &Slot::all(&self.cell), Accounting::Limits);
+        let snapshot = Snapshot::resume(&self.cell, self.rooms);
         let options = PassOptions {
             policy: self.policy,
             queue: QueueOrder::RoundRobin,
@@ -119,9 +125,50 @@ impl Planner {
 
     /// Follows the changes of an entry.
     pub(crate) fn follow(&mut self, state: &State, changes: &[Change]) {
-        let _ = state;
-        self.has_news |=
-            changes.iter().any(|change| !matches!(change, Change::Wanted(_) | Change::Placed(_)));
+        let Some(mut rooms) = self.rooms.take() else {
+            self.has_news |= !changes.is_empty();
+            return;
+        };
+        let cell = state.cell();
+        for change in changes {
+            match *change {
+                Change::Wanted(_) => {}
+                // Rows are machines in their order: more of them is another snapshot.
+                Change::Machines => {
+                    self.has_news = true;
+                    return;
+                }
+                Change::Job(_) => self.has_news = true,
+                Change::JobGone(_) => {}
+                // What was placed and removed again by the same entry has its last place by now, or none.
+                Change::Placed(id) => {
+                    if let Some(place) = state.task_place(id)
+                        && rooms.placement(id).is_none()
+                        && let Some(row) = row_of(&rooms, place.on)
+                    {
+                        rooms.place_recorded(cell, id, row, Some(place.gpu_devices));
+                    }
+                }
+                Change::Removed(id) => {
+                    if rooms.placement(id).is_some() {
+                        rooms.remove(id);
+                    }
+                    self.has_news = true;
+                }
+                Change::Recharged(id) => {
+                    if rooms.placement(id).is_some() {
+                        rooms.recharge(cell, id);
+                    }
+                    self.has_news = true;
+                }
+                Change::Open(machine, true) => {
+                    rooms.open(machine.index());
+                    self.has_news = true;
+                }
+                Change::Open(machine, false) => rooms.close(machine.index()),
+            }
+        }
+        self.rooms = Some(rooms);
     }
 
     /// An entry was applied: what of it was proposed from here is no longer under way.
@@ -134,13 +181,40 @@ impl Planner {
             }
         }
     }
+
+    /// The snapshot's own part, built anew if need be.
+    fn rooms(&mut self, state: &State) -> &Rooms {
+        let is_littered =
+            |rooms: &Rooms| rooms.dead_row_count() * DEAD_ROW_SHARE > state.cell().machines.len();
+        if self.rooms.as_ref().is_some_and(is_littered) {
+            self.rooms = None;
+        }
+        self.rooms.get_or_insert_with(|| {
+            let cell = state.cell();
+            let mut snapshot = Snapshot::recorded(cell, &Slot::all(cell), Accounting::Recorded);
+            for (id, machine) in state.machines() {
+                if !machine.is_open() {
+                    snapshot.close(id.index());
+                }
+            }
+            snapshot.into_rooms()
+        })
+    }
+}
+
+/// The row of a host; machines are rows in their order.
+fn row_of(rooms: &Rooms, host: Host) -> Option<usize> {
+    match host {
+        Host::Machine(machine) => Some(machine.index()),
+        Host::Alloc(alloc) => rooms.row_of_alloc(alloc),
+    }
 }
 
 impl Core {
     /// The snapshot as schedulers see it now, for questions.
     pub fn with_snapshot<T>(&mut self, ask: impl FnOnce(&Snapshot<'_>) -> T) -> T {
-        let cell = usable(&self.state);
-        ask(&Snapshot::recorded(&cell, &Slot::all(&cell), Accounting::Limits))
+        let rooms = self.planner.rooms(&self.state).clone();
+        ask(&Snapshot::resume(self.state.cell(), rooms))
     }
 
     /// Begins passes where there is something to plan.
@@ -189,6 +263,7 @@ impl Core {
             keys.truncate(PASS_TASK_COUNT_MAX);
         }
         let queue = keys.iter().filter_map(|key| state.task_id(*key)).collect();
+        let rooms = planner.rooms(state).clone();
         planner.pass_count += 1;
         let mut uids = vec![0; state.cell().jobs.len()];
         for (slot, job) in state.jobs() {
@@ -197,7 +272,8 @@ impl Core {
         planner.planning.insert(scheduler, keys.into_iter().collect());
         out.push(Output::Plan(Box::new(PlanRequest {
             scheduler,
-            cell: usable(state),
+            cell: state.cell().clone(),
+            rooms,
             queue,
             uids,
             policy: self.policy(),
@@ -262,15 +338,4 @@ impl Core {
             .map(|(_, position)| TaskId { job: slot, position })
             .collect()
     }
-}
-
-/// The cell, with nothing to give on machines that take no new tasks.
-fn usable(state: &State) -> Cell {
-    let mut cell = state.cell().clone();
-    for (id, machine) in state.machines() {
-        if !machine.is_open() {
-            cell.machines[id.index()].capacity = cell::Capacity::default();
-        }
-    }
-    cell
 }

@@ -33,7 +33,7 @@ fn a_preempted_task_gets_notice_and_comes_back() {
     local.run_ms(1_000);
     assert_eq!((local.count("stubborn", "stopping"), local.count("prod", "assigned")), (1, 1));
     // It ignores the notice and is killed when its grace has passed; then its room is free.
-    local.run_ms(5_000);
+    local.run_ms(9_000);
     assert_eq!((local.count("stubborn", "pending"), local.count("prod", "running")), (1, 1));
     local.ask(Op::Kill { job: "prod".to_owned(), indexes: None }).unwrap();
     local.run_ms(5_000);
