@@ -4,9 +4,11 @@
 //! [`Page`]s of them in the order of their names. Changes nothing, and shows nothing that a reader of the
 //! log could not work out. [`describe`] puts an event into words.
 
+mod ask;
 mod describe;
 mod list;
 
+pub use ask::{Answer, Question};
 pub use describe::{describe, describe_death, describe_exit, describe_left};
 
 use super::op::Timestamp;
@@ -333,6 +335,8 @@ pub struct Why {
     pub ruled_out: Vec<Reason>,
     /// Single changes that would place it, the smallest first.
     pub changes: Vec<Reason>,
+    /// The index of the log that it was worked out at.
+    pub index: u64,
 }
 
 /// How many more tasks of a job would fit.
@@ -344,6 +348,8 @@ pub struct Fits {
     pub is_at_least: bool,
     /// What keeps the next one off each host.
     pub stopped_by: Vec<Reason>,
+    /// The index of the log that it was worked out at.
+    pub index: u64,
 }
 
 #[cfg(test)]

@@ -130,6 +130,10 @@ fn a_job_counts_its_phases_and_an_update() {
     assert_eq!(web.ended, Some((Timestamp(80), JobEnd::Killed)));
     assert_eq!(live.said().last().unwrap(), "web killed");
     assert_eq!(live.state.job_status("nothing"), None);
+    let unknown = live.state.answer(&Question::Spec("nothing".to_owned())).unwrap_err();
+    assert_eq!(unknown.to_string(), "there is no job called \"nothing\"");
+    let newest = live.state.answer(&Question::Spec("web".to_owned())).unwrap();
+    assert_eq!(newest, Answer::Spec(spec("web", "ann", 3, 500)));
 }
 
 #[test]
