@@ -68,8 +68,6 @@ impl Config {
 pub enum Mutation {
     /// A write counts as on disk at once.
     IgnoreFsync,
-    /// What was proposed counts as committed at once.
-    SkipQuorum,
 }
 
 /// A change of replicas.
@@ -493,6 +491,13 @@ impl Node {
         let log = self.raw.raft.store();
         let from = index.max(log.first());
         log.range(from, self.applied + 1).map(Entry::from).collect()
+    }
+
+    /// The entries of the log that are not committed, as far as is known here.
+    #[must_use]
+    pub fn uncommitted(&self) -> Vec<Entry> {
+        let log = self.raw.raft.store();
+        log.range(self.raw.raft.raft_log.committed + 1, u64::MAX).map(Entry::from).collect()
     }
 
     /// Hands leadership over; for the replica that leads.

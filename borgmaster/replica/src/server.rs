@@ -358,8 +358,8 @@ impl Server {
                 }
             }
             node::Output::Leads { term } => {
-                self.step(now, CoreInput::Elected { term }, out);
                 out.push(Output::Leads(Some(term)));
+                self.step(now, CoreInput::Elected { term }, out);
             }
             node::Output::Follows { .. } => {
                 if self.core.term().is_some() {
