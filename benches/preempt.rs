@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cell::{
     Bytes, Capacity, Cell, Job, JobId, JobKind, Machine, MilliCpu, Priority, Resources, Task,
-    TaskId, TaskState, UserId,
+    TaskId, UserId,
 };
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use fauxmaster::workload::{self, Purpose};
@@ -43,14 +43,7 @@ fn machine(index: usize, cores: u64, ram_gib: u64) -> Machine {
 fn job(index: usize, priority: u16, milli_cpu: u64, ram_gib: u64, task_count: u32) -> Job {
     let limit =
         Resources { cpu: MilliCpu(milli_cpu), ram: Bytes(ram_gib * GIB), ..Resources::default() };
-    let task = |index| Task {
-        index,
-        limit,
-        state: TaskState::Pending,
-        ran_seconds: None,
-        reservation: None,
-        avoid: Vec::new(),
-    };
+    let task = |index| Task::new(index, limit);
     Job {
         name: format!("job-{index}"),
         kind: JobKind::Job,

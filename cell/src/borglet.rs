@@ -244,3 +244,64 @@ pub enum RefusalReason {
     /// It contradicts itself or what is known: an incarnation occurs twice, or with another task.
     Malformed,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::{GPU_DEVICE, GpuRequest};
+
+    #[test]
+    fn messages_read_back_from_bytes() {
+        let key = TaskKey { job: 1 << 40, index: 3 };
+        let limit = Resources {
+            cpu: MilliCpu(1500),
+            ram: Bytes(1 << 30),
+            gpu: GpuRequest { count: 2, milli_each: GPU_DEVICE },
+            ..Resources::default()
+        };
+        let task = WantedTask {
+            key,
+            incarnation: Incarnation(9),
+            name: "search/3".to_owned(),
+            priority: 200,
+            limit,
+            gpu_devices: 0b11,
+            command: vec!["serve".to_owned(), "--fast".to_owned()],
+            grace_ms: 30_000,
+            latency_sensitive: true,
+            stop_after_disconnect_ms: Some(60_000),
+            stop: Some(Stop { deadline_in_ms: 500 }),
+        };
+        let fence = Fence { term: 2, generation: 77 };
+        let wanted =
+            Wanted { fence, base: Some(70), tasks: vec![task], gone: vec![Incarnation(8)] };
+        let bytes = postcard::to_stdvec(&wanted).unwrap();
+        assert_eq!(postcard::from_bytes::<Wanted>(&bytes), Ok(wanted));
+
+        let exit = ExitCause::StartFailed { reason: "no such program".to_owned() };
+        let report = |state| TaskReport {
+            key,
+            incarnation: Incarnation(9),
+            state,
+            usage: Usage { cpu_milli: 1200, ram_bytes: 1 << 29 },
+            healthy: false,
+            age_ms: 12,
+        };
+        let report = Report {
+            machine: "m1".to_owned(),
+            term: 2,
+            generation: 70,
+            needs_whole: true,
+            capacity: MachineCapacity { cpu_milli: 32_000, ..MachineCapacity::default() },
+            tasks: vec![report(ReportedState::Running), report(ReportedState::Exited(exit))],
+        };
+        let bytes = postcard::to_stdvec(&report).unwrap();
+        assert_eq!(postcard::from_bytes::<Report>(&bytes), Ok(report));
+    }
+
+    #[test]
+    fn a_later_term_goes_before_a_higher_generation() {
+        assert!(Fence { term: 3, generation: 0 } > Fence { term: 2, generation: 9 });
+        assert!(Fence { term: 3, generation: 1 } > Fence { term: 3, generation: 0 });
+    }
+}

@@ -83,6 +83,21 @@ pub struct Task {
     pub avoid: Vec<MachineId>,
 }
 
+impl Task {
+    /// A task that waits for its first place.
+    #[must_use]
+    pub fn new(index: u32, limit: Resources) -> Self {
+        Self {
+            index,
+            limit,
+            reservation: None,
+            avoid: Vec::new(),
+            state: TaskState::Pending,
+            ran_seconds: None,
+        }
+    }
+}
+
 /// Where a task is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskState {

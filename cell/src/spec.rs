@@ -489,10 +489,7 @@ pub fn read_job(
         .map(|(i, constraint)| read_constraint(&format!("constraints[{i}]"), constraint))
         .collect::<Result<_, _>>()?;
     let spread = read_spread(&spec.spread)?;
-    let state = TaskState::Pending;
-    let (ran_seconds, reservation) = (None, None);
-    let task = |index| Task { index, limit, state, ran_seconds, reservation, avoid: Vec::new() };
-    let mut tasks: Vec<Task> = (0..spec.count).map(task).collect();
+    let mut tasks: Vec<Task> = (0..spec.count).map(|index| Task::new(index, limit)).collect();
     let mut seen = BTreeSet::new();
     for (i, task) in spec.tasks.iter().enumerate() {
         let field = |name: &str| format!("tasks[{i}].{name}");

@@ -39,8 +39,12 @@ impl Volume {
             let limit = cell.task(id).limit;
             // What runs in an alloc draws on the alloc.
             let on_machine = job.alloc_set.is_none();
-            charges.push(if on_machine { amounts(accounting.charge(limit)) } else { [0; 4] });
-            let apart = matches!(accounting, Accounting::Reclaimed(_));
+            charges.push(if on_machine {
+                amounts(accounting.charge(cell.task(id)))
+            } else {
+                [0; 4]
+            });
+            let apart = accounting.keeps_limits_apart();
             let promised = on_machine && apart && job.priority.band().is_prod();
             prod.push(if promised { [limit.cpu.0, limit.ram.0] } else { [0; 2] });
             if job.different_machines && on_machine {

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use cell::{Cell, GPU_DEVICE, Job, JobKind, Priority, Task, TaskId, TaskState, UserId};
+use cell::{Cell, GPU_DEVICE, Job, JobKind, Priority, Task, TaskId, UserId};
 use rand::RngExt;
 use scheduler::peers::fragmentation::Fragmentation;
 use scheduler::{Accounting, PassOptions, Policy, QueueOrder, Slot, Snapshot, Speed, pass};
@@ -141,14 +141,7 @@ fn drawn(
             alloc_set: None,
             tied_to_machines: false,
             max_disrupted: None,
-            tasks: vec![Task {
-                index: 0,
-                limit,
-                state: TaskState::Pending,
-                ran_seconds: None,
-                reservation: None,
-                avoid: Vec::new(),
-            }],
+            tasks: vec![Task::new(0, limit)],
         });
     }
     let users = vec!["inflation".to_owned()];

@@ -3,7 +3,7 @@
 //! Source: Borg (EuroSys '15) §5.5: limits of production tasks are promised; the rest runs in what is
 //! reclaimed from reservations.
 
-use cell::{Bytes, MilliCpu, Resources};
+use cell::{Bytes, MilliCpu, Resources, Task};
 
 /// A task's reservation over its limit, by resource, in thousandths (1..=1000).
 ///
@@ -43,25 +43,44 @@ pub enum Accounting {
     /// The reservations of all tasks, and nothing else: Kubernetes with requests set to what a task is
     /// expected to use.
     RightSized(UsageRatio),
+    /// Borg's rule with the reservation that each task has ([`Task::reservation`]): what a live cell goes
+    /// by.
+    Recorded,
 }
 
 impl Accounting {
-    /// Its name: `limits`, `reclaimed` or `right-sized`.
+    /// Its name: `limits`, `reclaimed`, `right-sized` or `recorded`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Limits => "limits",
             Self::Reclaimed(_) => "reclaimed",
             Self::RightSized(_) => "right-sized",
+            Self::Recorded => "recorded",
         }
     }
 
-    /// What a task with this limit is charged in the account that all tasks share.
+    /// What a task is charged in the account that all tasks share.
     #[must_use]
-    pub fn charge(self, limit: Resources) -> Resources {
+    pub fn charge(self, task: &Task) -> Resources {
         match self {
-            Self::Limits => limit,
-            Self::Reclaimed(ratio) | Self::RightSized(ratio) => ratio.reservation(limit),
+            Self::Limits => task.limit,
+            Self::Reclaimed(ratio) | Self::RightSized(ratio) => ratio.reservation(task.limit),
+            Self::Recorded => {
+                let limit = task.limit;
+                let reserved = task.reservation.unwrap_or(limit);
+                let (cpu, ram) = (reserved.cpu.min(limit.cpu), reserved.ram.min(limit.ram));
+                Resources { cpu, ram, ..limit }
+            }
+        }
+    }
+
+    /// Whether limits of production have to fit beside each other, apart from what all are charged.
+    #[must_use]
+    pub const fn keeps_limits_apart(self) -> bool {
+        match self {
+            Self::Reclaimed(_) | Self::Recorded => true,
+            Self::Limits | Self::RightSized(_) => false,
         }
     }
 }
@@ -82,6 +101,18 @@ mod tests {
         assert_eq!(reservation.cpu, MilliCpu(28)); // 101 · 0.27 = 27.27
         assert_eq!(reservation.ram, Bytes(790));
         assert_eq!(reservation.disk, Bytes(7));
-        assert_eq!(Accounting::Limits.charge(limit), limit);
+    }
+
+    #[test]
+    fn a_task_without_a_reservation_is_charged_its_limit() {
+        let (cpu, ram) = (MilliCpu(100), Bytes(1000));
+        let limit = Resources { cpu, ram, disk: Bytes(7), ..Resources::default() };
+        let mut task = Task::new(0, limit);
+        assert_eq!(Accounting::Recorded.charge(&task), limit);
+        task.reservation =
+            Some(Resources { cpu: MilliCpu(30), ram: Bytes(400), ..Resources::default() });
+        let charge = Accounting::Recorded.charge(&task);
+        assert_eq!((charge.cpu, charge.ram, charge.disk), (MilliCpu(30), Bytes(400), Bytes(7)));
+        assert_eq!(Accounting::Limits.charge(&task), limit);
     }
 }

@@ -39,13 +39,17 @@ impl<'c> Draft<'c> {
         self.snapshot
     }
 
-    /// Whether a host keeps the hard rules of a task's job: constraints on attributes, different machines,
-    /// limits on spread, the alloc set it runs in. Says nothing about room.
+    /// Whether a host takes something new and keeps the hard rules of a task: machines that it avoids, and of
+    /// its job constraints on attributes, different machines, limits on spread, the alloc set it runs in.
+    /// Says nothing about room.
     pub fn obeys_rules(&mut self, task: TaskId, row: usize) -> bool {
         let cell = self.snapshot.cell;
         let job = cell.job(task.job);
         let host = &self.snapshot.hosts[row];
         if host.alloc.map(|alloc| alloc.job) != job.alloc_set {
+            return false;
+        }
+        if !feasible::takes(&self.snapshot, &cell.task(task).avoid, row) {
             return false;
         }
         let machine = cell.machine(host.slot.machine);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cell::{Cell, Constraint, Job, JobId, TaskId};
+use cell::{Cell, Constraint, Job, JobId, MachineId, TaskId};
 
 use crate::job_state;
 use crate::score::Ask;
@@ -24,7 +24,10 @@ pub(crate) struct Class {
     pub job: JobId,
     /// Whether the job's own placements bear on it; then the class is that job's alone.
     pub is_own: bool,
-    /// Whether hosts differ for it in more than room and score: constraints, packages, spread.
+    /// Machines that its tasks may not be placed on, ascending.
+    pub avoid: Vec<MachineId>,
+    /// Whether hosts differ for it in more than room and score: constraints, machines to avoid, packages,
+    /// spread.
     pub has_rules: bool,
     /// Seeds its ties: a hash of what it is, not of the order in which classes were met.
     pub tie: u64,
@@ -37,36 +40,41 @@ type Rules = (Vec<Constraint>, BTreeSet<String>, Option<JobId>, Option<JobId>);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Classes {
     pub all: Vec<Class>,
-    by_key: BTreeMap<(Demand, usize), ClassIndex>,
+    by_key: BTreeMap<(Demand, usize, Vec<MachineId>), ClassIndex>,
     rules: BTreeMap<Rules, usize>,
     rules_of_job: Vec<Option<usize>>,
-    /// Class of each task, by dense position.
-    of_task: Vec<Option<ClassIndex>>,
+    /// Class of each task, by job and position; of jobs that were asked for.
+    of_task: Vec<Vec<Option<ClassIndex>>>,
 }
 
 impl Classes {
     pub(crate) fn new(snapshot: &Snapshot<'_>) -> Self {
         Self {
             rules_of_job: vec![None; snapshot.cell.jobs.len()],
-            of_task: vec![None; snapshot.task_count()],
+            of_task: vec![Vec::new(); snapshot.cell.jobs.len()],
             ..Self::default()
         }
     }
 
     /// The class of a task.
     pub(crate) fn of(&mut self, snapshot: &Snapshot<'_>, task: TaskId, seed: u64) -> ClassIndex {
-        let dense = snapshot.dense(task);
-        if let Some(class) = self.of_task[dense] {
+        let (job, position) = (task.job.index(), task.position as usize);
+        let of_job = &mut self.of_task[job];
+        if of_job.is_empty() {
+            of_job.resize(snapshot.cell.job(task.job).tasks.len(), None);
+        }
+        if let Some(class) = of_job[position] {
             return class;
         }
+        let avoid = snapshot.cell.task(task).avoid.clone();
         let rules = self.rules_of(snapshot.cell, task.job);
         let demand = snapshot.demand(task);
         let next = self.all.len();
-        let class = *self.by_key.entry((demand, rules)).or_insert(next);
+        let class = *self.by_key.entry((demand, rules, avoid)).or_insert(next);
         if class == next {
             self.all.push(Class::new(snapshot, task, demand, seed));
         }
-        self.of_task[dense] = Some(class);
+        self.of_task[job][position] = Some(class);
         class
     }
 
@@ -94,6 +102,7 @@ impl Class {
 
     fn new(snapshot: &Snapshot<'_>, task: TaskId, demand: Demand, seed: u64) -> Self {
         let job = snapshot.cell.job(task.job);
+        let avoid = &snapshot.cell.task(task).avoid;
         #[expect(clippy::cast_precision_loss, reason = "at most 16 devices of 1000")]
         let gpu = demand.gpu.total().0 as f64;
         // Production under Borg's rule is scored by its limit, in the account of limits.
@@ -110,14 +119,16 @@ impl Class {
             job: task.job,
             is_own: job_state::is_kept_for(job),
             has_rules: !(job.constraints.is_empty()
+                && avoid.is_empty()
                 && job.packages.is_empty()
                 && job.spread.is_empty()),
-            tie: tie_seed(snapshot.cell, job, &demand, seed),
+            tie: tie_seed(snapshot.cell, job, &demand, avoid, seed),
+            avoid: avoid.clone(),
         }
     }
 }
 
-fn tie_seed(cell: &Cell, job: &Job, demand: &Demand, seed: u64) -> u64 {
+fn tie_seed(cell: &Cell, job: &Job, demand: &Demand, avoid: &[MachineId], seed: u64) -> u64 {
     let mut hash = mix(seed);
     let mut add = |value: u64| hash = mix(hash ^ value);
     for amount in [demand.charge.cpu, demand.charge.ram, demand.charge.disk] {
@@ -125,6 +136,7 @@ fn tie_seed(cell: &Cell, job: &Job, demand: &Demand, seed: u64) -> u64 {
     }
     add(u64::from(demand.gpu.count) << 32 | demand.gpu.milli_each.0);
     add(u64::from(demand.is_prod));
+    avoid.iter().for_each(|machine| add(u64::from(machine.0)));
     let mut add_text = |text: &str| text.bytes().for_each(|byte| add(u64::from(byte)));
     for constraint in &job.constraints {
         add_text(&constraint.to_string());

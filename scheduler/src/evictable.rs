@@ -140,14 +140,14 @@ fn on(snapshot: &Snapshot<'_>, row: usize) -> Box<[Evictable]> {
         .map(|&task| (task, importance(snapshot, task)))
         .filter(|(_, importance)| !importance.band().is_prod())
         .map(|(task, importance)| {
-            let demand = snapshot.demand(task);
-            let placement = snapshot.placement(task);
+            let placed = snapshot.placed(task).expect("it is on the row");
+            let demand = &placed.demand;
             Evictable {
                 task,
                 importance,
                 charge: demand.charge,
                 gpu: demand.gpu,
-                gpu_devices: placement.map_or(0, |placement| placement.gpu_devices),
+                gpu_devices: placed.at.gpu_devices,
                 disrupts: disrupts(snapshot, task),
             }
         })

@@ -1,16 +1,19 @@
 //! What a job has placed so far, as far as its own constraints ask: which machines, and how many tasks
 //! in each failure domain.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use cell::{Cell, DomainKind, Job, JobId, Spread, TaskId};
 
-use crate::snapshot::{HostInfo, Slot, Snapshot};
+use crate::snapshot::{HostInfo, Snapshot};
 
-/// Failure domains of all rows, numbered densely; built only for cells in which a job asks for spread.
+/// Failure domains of all rows, numbered densely; of each kind made when it is first asked for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Domains {
-    kinds: BTreeMap<DomainKind, DomainsOfKind>,
+    rack: OnceLock<DomainsOfKind>,
+    power: OnceLock<DomainsOfKind>,
+    machine: OnceLock<DomainsOfKind>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -22,44 +25,47 @@ struct DomainsOfKind {
 }
 
 impl Domains {
-    /// The domains of machines in these slots. Copies of a machine share no domain.
-    pub(crate) fn new(cell: &Cell, slots: &[Slot]) -> Self {
-        let asked: BTreeSet<DomainKind> =
-            cell.jobs.iter().flat_map(|job| &job.spread).map(|spread| spread.domain).collect();
-        let mut domains = Self::default();
-        for kind in asked {
-            let mut numbers: BTreeMap<(u32, &str), usize> = BTreeMap::new();
-            let mut of_kind = DomainsOfKind::default();
-            for (row, slot) in slots.iter().enumerate() {
-                let domain = cell.machine(slot.machine).domain(kind).map(|name| {
-                    let next = numbers.len();
-                    *numbers.entry((slot.clone, name)).or_insert(next)
-                });
-                of_kind.push(row, domain);
-            }
-            domains.kinds.insert(kind, of_kind);
-        }
-        domains
+    /// Makes a kind's domains now.
+    pub(crate) fn make(&self, snapshot: &Snapshot<'_>, kind: DomainKind) {
+        self.get(snapshot, kind);
+    }
+
+    /// `snapshot` is the one that these are of.
+    fn get(&self, snapshot: &Snapshot<'_>, kind: DomainKind) -> &DomainsOfKind {
+        let of_kind = match kind {
+            DomainKind::Machine => &self.machine,
+            DomainKind::Rack => &self.rack,
+            DomainKind::Power => &self.power,
+        };
+        of_kind.get_or_init(|| DomainsOfKind::new(snapshot.cell, &snapshot.hosts, kind))
     }
 
     /// Adds the row of an alloc, which is in its machine's domains.
     pub(crate) fn push_alloc(&mut self, row: usize, machine_row: usize) {
-        for of_kind in self.kinds.values_mut() {
-            let domain = of_kind.of_row[machine_row];
-            of_kind.push(row, domain);
+        for of_kind in [&mut self.rack, &mut self.power, &mut self.machine] {
+            if let Some(of_kind) = of_kind.get_mut() {
+                let domain = of_kind.of_row[machine_row];
+                of_kind.push(row, domain);
+            }
         }
-    }
-
-    fn of(&self, row: usize, kind: DomainKind) -> Option<usize> {
-        self.kinds.get(&kind)?.of_row[row]
-    }
-
-    fn rows(&self, kind: DomainKind, domain: usize) -> &[usize] {
-        self.kinds.get(&kind).map_or(&[], |of_kind| &of_kind.rows[domain])
     }
 }
 
 impl DomainsOfKind {
+    /// The domains of all hosts. Copies of a machine share no domain; an alloc is in its machine's.
+    fn new(cell: &Cell, hosts: &[HostInfo], kind: DomainKind) -> Self {
+        let mut numbers: BTreeMap<(u32, &str), usize> = BTreeMap::new();
+        let mut of_kind = Self::default();
+        for (row, host) in hosts.iter().enumerate() {
+            let domain = cell.machine(host.slot.machine).domain(kind).map(|name| {
+                let next = numbers.len();
+                *numbers.entry((host.slot.clone, name)).or_insert(next)
+            });
+            of_kind.push(row, domain);
+        }
+        of_kind
+    }
+
     fn push(&mut self, row: usize, domain: Option<usize>) {
         self.of_row.push(domain);
         if let Some(domain) = domain {
@@ -121,9 +127,10 @@ impl JobState {
         by_one(self.on_machine.entry(machine_row).or_default());
         self.journal.push(row);
         for &Spread { domain: kind, .. } in &job.spread {
-            if let Some(domain) = snapshot.domains.of(row, kind) {
+            let of_kind = snapshot.domains.get(snapshot, kind);
+            if let Some(domain) = of_kind.of_row[row] {
                 by_one(self.in_domain.entry((kind, domain)).or_default());
-                self.journal.extend(snapshot.domains.rows(kind, domain));
+                self.journal.extend(&of_kind.rows[domain]);
             }
         }
     }
@@ -138,7 +145,7 @@ impl JobState {
     }
 
     fn domain_count(&self, snapshot: &Snapshot<'_>, row: usize, kind: DomainKind) -> Option<u32> {
-        let domain = snapshot.domains.of(row, kind)?;
+        let domain = snapshot.domains.get(snapshot, kind).of_row[row]?;
         Some(self.in_domain.get(&(kind, domain)).copied().unwrap_or(0))
     }
 

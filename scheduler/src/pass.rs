@@ -13,7 +13,7 @@ mod blocks;
 
 use std::collections::BTreeMap;
 
-use cell::{JobId, TaskId};
+use cell::{Cell, Job, JobId, TaskId};
 
 use self::blocks::Blocks;
 use crate::equivalence::{Class, ClassIndex, Classes, mix};
@@ -58,6 +58,31 @@ pub struct PendingLimit<'a> {
     /// If given, a pending task that is not picky ends it too (one flag for each task of the cell, in
     /// the order of [`cell::Cell::tasks`]).
     pub picky: Option<&'a [bool]>,
+}
+
+/// Which tasks are picky, see [`PendingLimit::picky`].
+#[derive(Debug)]
+pub(crate) struct Picky<'a> {
+    flags: &'a [bool],
+    /// Where the flags of each job start.
+    offsets: Vec<usize>,
+}
+
+impl<'a> Picky<'a> {
+    /// `None` where it does not matter.
+    pub(crate) fn of(cell: &Cell, options: &PassOptions<'a>) -> Option<Self> {
+        let flags = options.pending_limit?.picky?;
+        let mut task_count = 0;
+        let start = |job: &Job| {
+            task_count += job.tasks.len();
+            task_count - job.tasks.len()
+        };
+        Some(Self { flags, offsets: cell.jobs.iter().map(start).collect() })
+    }
+
+    pub(crate) fn is_picky(&self, task: TaskId) -> bool {
+        self.flags[self.offsets[task.job.index()] + task.position as usize]
+    }
 }
 
 /// What a pass is asked to do.
@@ -108,10 +133,29 @@ pub struct Plan<'c> {
 /// If a task has a place already.
 #[must_use]
 pub fn pass<'c>(snapshot: &Snapshot<'c>, tasks: &[TaskId], options: &PassOptions<'_>) -> Plan<'c> {
+    // What the clone would have to work out is worked out once for the next pass too.
+    let spread = tasks.iter().flat_map(|task| &snapshot.cell.job(task.job).spread);
+    spread.for_each(|spread| snapshot.domains.make(snapshot, spread.domain));
+    pass_on(snapshot.clone(), tasks, options)
+}
+
+/// As [`pass`], on a snapshot that nobody else needs: it becomes [`Plan::end`].
+///
+/// # Panics
+/// If a task has a place already.
+#[must_use]
+pub fn pass_on<'c>(
+    snapshot: Snapshot<'c>,
+    tasks: &[TaskId],
+    options: &PassOptions<'_>,
+) -> Plan<'c> {
     match &options.policy.base {
         Base::Hybrid => Pass::new(Hybrid, snapshot, options).run(tasks),
         Base::BestFit => Pass::new(BestFit, snapshot, options).run(tasks),
-        Base::EPvm => Pass::new(EPvm::new(snapshot.machine_count()), snapshot, options).run(tasks),
+        Base::EPvm => {
+            let score = EPvm::new(snapshot.machine_count());
+            Pass::new(score, snapshot, options).run(tasks)
+        }
         Base::Kube(profile) => crate::k8s::pass::run(profile, snapshot, tasks, options),
         Base::Peer(peer) => peers::pass(*peer, snapshot, tasks, options),
     }
@@ -120,6 +164,7 @@ pub fn pass<'c>(snapshot: &Snapshot<'c>, tasks: &[TaskId], options: &PassOptions
 /// The columns that every class reads of a machine, in one place: amounts are exact integers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row<C> {
+    /// Not a number where the machine is closed, so that nothing fits.
     free_cpu: f64,
     free_ram: f64,
     /// Infinite where limits are not kept apart from charges.
@@ -167,12 +212,13 @@ pub(crate) struct Pass<'a, 'c, S: RowScore> {
     pub(crate) shuffle: Shuffle,
     /// What each machine has installed beyond its own list, by row.
     installed: BTreeMap<usize, std::collections::BTreeSet<&'c str>>,
-    evictions: preempt::Ledger,
+    /// Begun when the first task finds no room.
+    evictions: Option<preempt::Ledger>,
+    picky: Option<Picky<'a>>,
 }
 
 impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
-    pub(crate) fn new(score: S, snapshot: &Snapshot<'c>, options: &'a PassOptions<'a>) -> Self {
-        let snapshot = snapshot.clone();
+    pub(crate) fn new(score: S, snapshot: Snapshot<'c>, options: &'a PassOptions<'a>) -> Self {
         let weights = options.policy.weights;
         let is_exact = options.policy.examine == Examine::All && options.speed.index;
         let by_blocks = is_exact && S::HAS_UPPER;
@@ -191,7 +237,8 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             decision_count: 0,
             shuffle: Shuffle::of(snapshot.machine_count()),
             installed: BTreeMap::new(),
-            evictions: preempt::Ledger::of(&snapshot),
+            evictions: None,
+            picky: Picky::of(snapshot.cell, options),
             inverse_weights: 1.0 / weights.sum(),
             score,
             snapshot,
@@ -203,11 +250,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         for row in 0..pass.snapshot.hosts.len() {
             pass.push_row(row);
         }
-        for (id, _, _) in pass.snapshot.cell.tasks() {
-            if let Some(placement) = pass.snapshot.placement(id) {
-                pass.install(id, placement.row);
-            }
-        }
+        pass.install_all();
         if by_blocks {
             pass.lay_out();
         }
@@ -261,7 +304,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         let Some(limit) = self.options.pending_limit else { return false };
         let newest = pending.last().expect("called after a push");
         pending.len() > limit.max
-            || limit.picky.is_some_and(|picky| !picky[self.snapshot.dense(*newest)])
+            || self.picky.as_ref().is_some_and(|picky| !picky.is_picky(*newest))
     }
 
     fn class_of(&mut self, task: TaskId) -> ClassIndex {
@@ -414,13 +457,16 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         key(self.total(of_class, base, row), of_class.tie_with(tie))
     }
 
-    /// Whether a row keeps the hard rules of a class: constraints, different machines, spread.
+    /// Whether a row keeps the hard rules of a class: its machine is not closed or avoided, constraints,
+    /// different machines, spread.
     pub(crate) fn obeys_rules(&self, class: &Class, row: usize) -> bool {
         let job = self.snapshot.cell.job(class.job);
         let machine = self.snapshot.cell.machine(self.snapshot.hosts[row].slot.machine);
-        job.constraints
-            .iter()
-            .all(|constraint| !constraint.is_hard() || constraint.holds(&machine.attributes))
+        feasible::takes(&self.snapshot, &class.avoid, row)
+            && job
+                .constraints
+                .iter()
+                .all(|constraint| !constraint.is_hard() || constraint.holds(&machine.attributes))
             && !(class.is_own && self.job_states[&class.job].rules_out(&self.snapshot, job, row))
     }
 
@@ -512,7 +558,9 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         let devices = self.score.devices(&self.needs[class].score, &host, self.draw());
         self.snapshot.place_on(task, row, devices);
         self.install(task, row);
-        self.evictions.add(self.snapshot.cell, task, self.snapshot.hosts[row].machine_row);
+        if let Some(ledger) = &mut self.evictions {
+            ledger.add(self.snapshot.cell, task, self.snapshot.hosts[row].machine_row);
+        }
         if let Some(state) = self.job_states.get_mut(&task.job) {
             state.add(&self.snapshot, self.snapshot.cell.job(task.job), row);
         }
@@ -536,7 +584,8 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         let removed = self.snapshot.remove(task);
         self.shuffle.something_left();
         for &evicted in &removed {
-            self.evictions.remove(self.snapshot.cell, evicted, machine_row);
+            let cell = self.snapshot.cell;
+            self.ledger_mut().remove(cell, evicted, machine_row);
             // What ran in a removed alloc ran on a row that no longer hosts anything; the jobs of such
             // tasks start their books anew.
             match (rows.get(&evicted), self.job_states.get_mut(&evicted.job)) {
@@ -546,7 +595,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
                 (None, Some(_)) => {
                     self.job_states.remove(&evicted.job);
                     self.tables.forget_all();
-                    self.evictions.forget_offers();
+                    self.ledger_mut().forget_offers();
                 }
                 (_, None) => {}
             }
@@ -558,6 +607,19 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
             self.renew_row(row);
         }
         removed
+    }
+
+    /// Installs the packages of all that runs.
+    fn install_all(&mut self) {
+        let jobs = self.snapshot.cell.jobs.iter().enumerate();
+        for (index, job) in jobs.filter(|(_, job)| !job.packages.is_empty()) {
+            for position in (0..).take(job.tasks.len()) {
+                let task = TaskId { job: JobId::from_index(index), position };
+                if let Some(placement) = self.snapshot.placement(task) {
+                    self.install(task, placement.row);
+                }
+            }
+        }
     }
 
     fn install(&mut self, task: TaskId, row: usize) {
@@ -583,7 +645,7 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
     }
 
     fn keeps_limits_apart(&self) -> bool {
-        matches!(self.snapshot.accounting, crate::Accounting::Reclaimed(_))
+        self.snapshot.accounting.keeps_limits_apart()
     }
 
     fn changed(&mut self, row: usize) {
@@ -595,8 +657,10 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         if machine_row != row {
             self.journal.push(machine_row);
         }
-        self.evictions.changed(row);
-        self.evictions.changed(machine_row);
+        if let Some(ledger) = &mut self.evictions {
+            ledger.changed(row);
+            ledger.changed(machine_row);
+        }
     }
 
     fn push_row(&mut self, row: usize) {
@@ -632,8 +696,10 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         let share = |charged: crate::snapshot::Amounts| {
             (0.5 * (exact(charged.cpu) * per_cpu + exact(charged.ram) * per_ram)).min(1.0)
         };
+        // No comparison holds with what is no number, not even that of a request of zero.
+        let is_closed = self.snapshot.is_closed(row);
         Row {
-            free_cpu: view.free[0],
+            free_cpu: if is_closed { f64::NAN } else { view.free[0] },
             free_ram: view.free[1],
             prod_free_cpu: prod(host.prod_free.cpu),
             prod_free_ram: prod(host.prod_free.ram),
@@ -669,11 +735,13 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
         &self.classes.all[class]
     }
 
+    /// # Panics
+    /// Before [`Pass::ledger_mut`] was asked for.
     pub(crate) fn ledger(&self) -> &preempt::Ledger {
-        &self.evictions
+        self.evictions.as_ref().expect("begun by the search for victims")
     }
 
     pub(crate) fn ledger_mut(&mut self) -> &mut preempt::Ledger {
-        &mut self.evictions
+        self.evictions.get_or_insert_with(|| preempt::Ledger::of(&self.snapshot))
     }
 }

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 
-use cell::{Cell, JobId, Priority, TaskId};
+use cell::{Cell, Job, JobId, Priority, TaskId};
 
 use crate::disruption::Disruptions;
 use crate::equivalence::ClassIndex;
@@ -24,6 +24,7 @@ use crate::evictable::{Evictable, Evictables};
 use crate::feasible::shortfall;
 use crate::offers::{KeptOffers, NO_OFFER, Offers, Rank, Seen};
 use crate::pass::Pass;
+use crate::rooms::Placed;
 use crate::score::RowScore;
 use crate::snapshot::{Amounts, Demand, Gpus, HostInfo, Snapshot};
 
@@ -45,9 +46,15 @@ const TRIES_MAX: u32 = 1 << 10;
 impl Ledger {
     pub(crate) fn of(snapshot: &Snapshot<'_>) -> Self {
         let mut ledger = Self { disruptions: Disruptions::of(snapshot), ..Self::default() };
-        for (id, _, _) in snapshot.cell.tasks() {
-            if let Some(placement) = snapshot.placement(id) {
-                ledger.add(snapshot.cell, id, snapshot.hosts[placement.row].machine_row);
+        let jobs = snapshot.cell.jobs.iter().enumerate();
+        // Nothing is kept of the rest.
+        let counts = |job: &Job| !job.priority.band().is_prod() || job.max_disrupted.is_some();
+        for (index, job) in jobs.filter(|(_, job)| counts(job)) {
+            for position in (0..).take(job.tasks.len()) {
+                let task = TaskId { job: JobId::from_index(index), position };
+                if let Some(placement) = snapshot.placement(task) {
+                    ledger.add(snapshot.cell, task, snapshot.hosts[placement.row].machine_row);
+                }
             }
         }
         ledger
@@ -104,7 +111,7 @@ pub(crate) fn choose<S: RowScore>(
 ) -> Option<Eviction> {
     let job = pass.snapshot.cell.job(task.job);
     let priority = job.priority;
-    if !pass.ledger().has_victims_below(priority) {
+    if !pass.ledger_mut().has_victims_below(priority) {
         return None;
     }
     // Out of the ledger, so that they may change while the pass is read.
@@ -181,6 +188,9 @@ fn bound<S: RowScore>(
     let snapshot = &pass.snapshot;
     let demand = &pass.class(class).demand;
     let host = &snapshot.hosts[row];
+    if snapshot.is_closed(row) {
+        return NO_OFFER;
+    }
     // Most hosts are full of what may not leave; one sum tells.
     let mut at_most = host.free;
     at_most.add(host.charged_other);
@@ -391,14 +401,12 @@ pub(crate) fn fits_without(
     let mut prod_free = host.prod_free;
     let mut gpus = host.gpus;
     for &victim in victims {
-        let theirs = snapshot.demand(victim);
+        let Some(Placed { at, demand: theirs }) = snapshot.placed(victim) else { continue };
         free.add(theirs.charge);
         if let Some(limit) = theirs.prod_limit {
             prod_free.add(limit);
         }
-        if let Some(placement) = snapshot.placement(victim) {
-            gpus.give_back(placement.gpu_devices, theirs.gpu);
-        }
+        gpus.give_back(at.gpu_devices, theirs.gpu);
     }
     let prod_fits = demand.prod_limit.is_none_or(|limit| {
         let short = shortfall(limit, prod_free);

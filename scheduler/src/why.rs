@@ -187,7 +187,8 @@ fn single_change(
     let demand = snapshot.demand(task);
     let limit = crate::snapshot::Amounts::of(&snapshot.cell.task(task).limit);
     let (cpu_permille, ram_permille) = match snapshot.accounting {
-        Accounting::Limits => (1000, 1000),
+        // Nothing is reserved above the limit, so lowering that far enough lowers the charge.
+        Accounting::Limits | Accounting::Recorded => (1000, 1000),
         Accounting::Reclaimed(ratio) | Accounting::RightSized(ratio) => {
             (ratio.cpu_permille, ratio.ram_permille)
         }
@@ -201,6 +202,7 @@ fn single_change(
     let mut kinds: BTreeMap<Kind, i64> = BTreeMap::new();
     for reason in why_not {
         let (kind, amount) = match reason {
+            Infeasible::Closed | Infeasible::Avoided => return None,
             Infeasible::Cpu => (Kind::Cpu, excess(limit.cpu, host.free.cpu, cpu_permille)),
             Infeasible::Ram => (Kind::Ram, excess(limit.ram, host.free.ram, ram_permille)),
             Infeasible::Disk => (Kind::Disk, excess(limit.disk, host.free.disk, 1000)),

@@ -16,7 +16,7 @@ use std::path::Path;
 use cell::{
     Attributes, Bytes, Capacity, Cell, Constraint, GPU_DEVICE, GPU_DEVICE_COUNT_MAX, GpuRequest,
     Job, JobKind, Machine, MilliCpu, MilliGpu, Predicate, Priority, Resources, Strength, Task,
-    TaskState, UserId,
+    UserId,
 };
 
 use crate::doctor::{Examiner, FindingKind};
@@ -140,14 +140,7 @@ fn read_pod(
         alloc_set: None,
         tied_to_machines: false,
         max_disrupted: None,
-        tasks: vec![Task {
-            index: 0,
-            limit,
-            state: TaskState::Pending,
-            ran_seconds: None,
-            reservation: None,
-            avoid: Vec::new(),
-        }],
+        tasks: vec![Task::new(0, limit)],
     })
 }
 

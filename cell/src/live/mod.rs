@@ -280,6 +280,23 @@ impl State {
         (self.machine_count, self.down_count)
     }
 
+    /// How many more tasks of a job may be disrupted; `None`: any number.
+    ///
+    /// # Panics
+    /// If no job has the slot.
+    #[must_use]
+    pub fn disruptions_left(&self, slot: JobId) -> Option<u32> {
+        let job = self.job_at(slot);
+        job.spec.max_disrupted.map(|max| max.saturating_sub(job.disrupted))
+    }
+
+    /// The number that the next placement will have, and the next job: what is at or above was not there
+    /// yet.
+    #[must_use]
+    pub const fn next_numbers(&self) -> (u64, u64) {
+        (self.next_incarnation, self.next_uid)
+    }
+
     /// Whether so many machines are down that no task is taken from any of them.
     #[must_use]
     pub fn is_mass_loss(&self) -> bool {
@@ -312,6 +329,18 @@ impl State {
     #[must_use]
     pub fn record(&self, id: TaskId) -> &TaskRecord {
         &self.job_at(id.job).tasks[id.position as usize]
+    }
+
+    /// The place that a task has or is to have, where schedulers count it; what stops has none.
+    ///
+    /// # Panics
+    /// If there is no such task.
+    #[must_use]
+    pub fn task_place(&self, id: TaskId) -> Option<Place> {
+        match self.record(id).phase {
+            Phase::Assigned(place) | Phase::Running { place, .. } => Some(place),
+            Phase::Waiting { .. } | Phase::Stopping { .. } | Phase::Dead { .. } => None,
+        }
     }
 
     /// The name of a task, `JOB/INDEX`.

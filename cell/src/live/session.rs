@@ -46,6 +46,6 @@ impl Session {
             return Some(outcome.clone());
         }
         (self.answers.len() >= ANSWER_COUNT_MAX)
-            .then(|| Err(Rejected::TooManyAnswers(request.session)))
+            .then_some(Err(Rejected::TooManyAnswers(request.session)))
     }
 }

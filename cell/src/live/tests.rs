@@ -49,7 +49,7 @@ impl Cluster {
     fn submit(&mut self, spec: Box<JobSpec>) -> u64 {
         match self.run(1000, Op::Submit { spec, is_alloc_set: false }).0.unwrap() {
             Done::Job { uid, .. } => uid,
-            other => panic!("{other:?}"),
+            other @ (Done::Done | Done::Session(_) | Done::Some { .. }) => panic!("{other:?}"),
         }
     }
 
@@ -300,8 +300,8 @@ fn random_op(state: &State, (kind, a, b, c): Step) -> Op {
                         index: u32::from(b) % 3,
                     }),
                     None => {
-                        let number = usize::from(a) + i * usize::from(c);
-                        Target::Machine(MachineId((number % 4) as u32))
+                        let number = u32::from(a) + u32::try_from(i).unwrap() * u32::from(c);
+                        Target::Machine(MachineId(number % 4))
                     }
                 };
                 let victims = if b % 2 == 0 { pick(c).into_iter().collect() } else { Vec::new() };

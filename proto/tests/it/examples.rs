@@ -18,6 +18,8 @@ use proto::reply::{Reply, Unserved};
 use proto::status::{Consistency, Status, StatusQuery};
 use proto::wire;
 
+type Check = dyn Fn(&[u8]) -> bool;
+
 /// A value and how it is sent.
 pub(crate) struct Example {
     /// Its name in the file.
@@ -27,7 +29,7 @@ pub(crate) struct Example {
     /// How it is sent today.
     pub(crate) bytes: Vec<u8>,
     /// Whether it is what these bytes say.
-    pub(crate) is_read_from: Box<dyn Fn(&[u8]) -> bool>,
+    pub(crate) is_read_from: Box<Check>,
 }
 
 fn example<T, W>(name: &'static str, message: &'static str, value: T) -> Example

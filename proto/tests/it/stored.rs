@@ -72,9 +72,10 @@ fn note(message: &DynamicMessage, seen: &mut BTreeSet<String>) {
     let name = message.descriptor().full_name().to_owned();
     for (field, value) in message.fields() {
         seen.insert(format!("{name}.{}", field.name()));
-        let values = match value {
-            Value::List(values) => values.as_slice(),
-            _ => std::slice::from_ref(value),
+        let values = if let Value::List(values) = value {
+            values.as_slice()
+        } else {
+            std::slice::from_ref(value)
         };
         for value in values {
             match (value, field.kind()) {

@@ -55,6 +55,10 @@ pub enum Group {
     Spread,
     /// Hard constraints on attributes, in words.
     Attributes(Vec<String>),
+    /// Machines that tasks crashed on.
+    Avoided,
+    /// Machines that take nothing new. Compaction knows none.
+    Closed,
 }
 
 impl fmt::Display for Group {
@@ -71,6 +75,8 @@ impl fmt::Display for Group {
             Self::ProductionLimits => f.write_str("production's limits"),
             Self::DifferentMachines => f.write_str("different machines"),
             Self::Spread => f.write_str("spread over failure domains"),
+            Self::Avoided => f.write_str("machines that tasks crashed on"),
+            Self::Closed => f.write_str("machines that take nothing new"),
             Self::Attributes(constraints) => {
                 let named = &constraints[..constraints.len().min(NAMED_MAX)];
                 f.write_str(&named.join(", "))?;
@@ -88,6 +94,8 @@ impl Group {
     #[must_use]
     pub fn of(reason: &Infeasible) -> Self {
         match reason {
+            Infeasible::Closed => Self::Closed,
+            Infeasible::Avoided => Self::Avoided,
             Infeasible::Constraint(text) => Self::Attributes(vec![text.clone()]),
             Infeasible::DifferentMachines => Self::DifferentMachines,
             Infeasible::Spread(_) => Self::Spread,
@@ -111,10 +119,12 @@ impl Group {
             Self::Disk => limit.disk.0 > 0,
             Self::Gpu => limit.gpu.count > 0,
             Self::ProductionLimits => {
-                matches!(accounting, Accounting::Reclaimed(_)) && job.priority.band().is_prod()
+                accounting.keeps_limits_apart() && job.priority.band().is_prod()
             }
             Self::DifferentMachines => job.different_machines,
             Self::Spread => job.spread.iter().any(|spread| spread.max_per_domain.is_some()),
+            Self::Avoided => !cell.task(task).avoid.is_empty(),
+            Self::Closed => false,
             Self::Attributes(texts) => hard(job).any(|text| texts.contains(&text)),
         }
     }
@@ -134,11 +144,22 @@ impl Group {
             Self::Ram => limits(cell, &|limit| limit.ram = cell::Bytes::ZERO),
             Self::Disk => limits(cell, &|limit| limit.disk = cell::Bytes::ZERO),
             Self::Gpu => limits(cell, &|limit| limit.gpu = GpuRequest::NONE),
-            Self::ProductionLimits => {
-                if let Accounting::Reclaimed(ratio) = options.accounting {
-                    options.accounting = Accounting::RightSized(ratio);
+            Self::ProductionLimits => match options.accounting {
+                Accounting::Reclaimed(ratio) => options.accounting = Accounting::RightSized(ratio),
+                // Nothing but what is recorded.
+                Accounting::Recorded => {
+                    for task in cell.jobs.iter_mut().flat_map(|job| &mut job.tasks) {
+                        task.limit = Accounting::Recorded.charge(task);
+                    }
+                    options.accounting = Accounting::Limits;
                 }
+                Accounting::Limits | Accounting::RightSized(_) => {}
+            },
+            Self::Avoided => {
+                let tasks = cell.jobs.iter_mut().flat_map(|job| &mut job.tasks);
+                tasks.for_each(|task| task.avoid.clear());
             }
+            Self::Closed => {}
             Self::DifferentMachines => {
                 cell.jobs.iter_mut().for_each(|job| job.different_machines = false);
             }
@@ -299,6 +320,7 @@ fn candidates(
         Group::ProductionLimits,
         Group::DifferentMachines,
         Group::Spread,
+        Group::Avoided,
     ]
     .into_iter()
     .filter(|group| packed.iter().any(|&task| group.concerns(cell, task, options.accounting)))

@@ -2,8 +2,8 @@
 //!
 //! A task shape is what a task is charged and which hard constraints it has; a machine shape is a
 //! capacity and which of these constraints hold there. What depends on where other tasks of a job are
-//! (different machines, spread) is no part of a shape: bounds leave it out, which makes them lower and
-//! never wrong, and plans check it task by task.
+//! (different machines, spread), and machines that a task crashed on, is no part of a shape: bounds leave it
+//! out, which makes them lower and never wrong, and plans check it task by task.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -205,9 +205,9 @@ impl Model {
 /// What a task is charged, and for production under Borg's rule its limit.
 fn demand(cell: &Cell, task: TaskId, accounting: Accounting) -> Amounts {
     let limit = cell.task(task).limit;
-    let charge = accounting.charge(limit);
+    let charge = accounting.charge(cell.task(task));
     let is_prod = cell.job(task.job).priority.band().is_prod();
-    let promised = matches!(accounting, Accounting::Reclaimed(_)) && is_prod;
+    let promised = accounting.keeps_limits_apart() && is_prod;
     let [prod_cpu, prod_ram] = if promised { [limit.cpu.0, limit.ram.0] } else { [0, 0] };
     [charge.cpu.0, charge.ram.0, charge.disk.0, charge.gpu.total().0, prod_cpu, prod_ram]
 }

@@ -86,14 +86,14 @@ impl<'c> Objective<'c> {
     #[must_use]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
     pub fn share(&self, task: TaskId) -> u64 {
-        let charge = self.accounting.charge(self.cell.task(task).limit);
+        let charge = self.accounting.charge(self.cell.task(task));
         let amounts = [charge.cpu.0, charge.ram.0, charge.disk.0, charge.gpu.total().0];
         let parts = amounts.iter().zip(self.mean).filter(|&(_, mean)| mean > 0.0);
         let largest = parts.map(|(&amount, mean)| float(amount) / mean).fold(0.0, f64::max);
         ((largest * 1000.0).ceil() as u64).clamp(1, SHARE_MAX)
     }
 
-    /// CPU, RAM, disk and GPU of the mean machine, in the units of [`Snapshot::free`]; 0 where machines have or
+    /// CPU, RAM, disk and GPU of the mean machine, in the units of [`scheduler::Rooms::free`]; 0 where machines have or
     /// state none.
     #[must_use]
     pub fn mean(&self) -> [f64; 4] {

@@ -156,6 +156,8 @@ pub enum Held {
     Tied,
     /// Its job limits how many tasks a failure domain may have.
     Spread,
+    /// It crashed on some machine.
+    Avoiding,
 }
 
 /// How many tasks and allocs the search leaves where greedy put them, each by its first reason in the order
@@ -170,6 +172,13 @@ pub struct HeldCount {
     pub tied: usize,
     /// In a cell of Kubernetes' objects: all.
     pub kubernetes: usize,
+    /// That crashed on some machine; none in a trace.
+    #[serde(skip_serializing_if = "is_none")]
+    pub avoiding: usize,
+}
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What the search for a packing knows of the workload.
@@ -222,6 +231,7 @@ impl<'a, 'c> Problem<'a, 'c> {
             (job.kind == JobKind::AllocSet || job.alloc_set.is_some(), Held::Allocs),
             (job.tied_to_machines, Held::Tied),
             (is_limited, Held::Spread),
+            (!self.cell.task(task).avoid.is_empty(), Held::Avoiding),
         ]
         .into_iter()
         .find_map(|(is_held, why)| is_held.then_some(why))
@@ -242,6 +252,7 @@ impl<'a, 'c> Problem<'a, 'c> {
                 Held::Allocs => &mut count.allocs,
                 Held::Tied => &mut count.tied,
                 Held::Spread => &mut count.spread,
+                Held::Avoiding => &mut count.avoiding,
             } += 1;
         }
         count

@@ -11,7 +11,7 @@ use scheduler::{Draft, Placement, Snapshot};
 use crate::disruption::Disruptions;
 use crate::objective::{Objective, Score, level, millionths};
 
-/// Amounts by resource, as in [`Snapshot::free`].
+/// Amounts by resource, as in [`scheduler::Rooms::free`].
 pub(crate) type Signed = [i64; 6];
 
 /// A plan in the making.

@@ -426,12 +426,13 @@ pub fn of_repack(report: &RepackReport) -> String {
 
 /// What the search could not move, on a line of its own; nothing where that is nothing.
 fn held(held: HeldCount) -> String {
-    let HeldCount { spread, allocs, tied, kubernetes } = held;
+    let HeldCount { spread, allocs, tied, kubernetes, avoiding } = held;
     let reasons: Vec<String> = [
         (spread, "with limits on spread"),
         (allocs, "allocs or in allocs"),
         (tied, "tied to machines"),
         (kubernetes, "in a Kubernetes cluster"),
+        (avoiding, "that crashed on some machine"),
     ]
     .into_iter()
     .filter(|&(count, _)| count > 0)

@@ -9,16 +9,20 @@
 
 use std::fmt;
 
-use cell::{Constraint, DomainKind, TaskId};
+use cell::{Constraint, DomainKind, MachineId, TaskId};
 
 use crate::job_state::JobState;
-use crate::snapshot::{Amounts, DISK_UNSTATED, Demand, Snapshot};
+use crate::snapshot::{Amounts, DISK_UNSTATED, Demand, Slot, Snapshot};
 
 /// Why a host cannot run a task: the first reason, in this order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Infeasible {
+    /// The machine takes nothing new: it is down, or being drained.
+    Closed,
     /// The machine breaks a hard constraint of the job.
     Constraint(String),
+    /// The task may not be placed on this machine again: it crashed there.
+    Avoided,
     /// The job wants different machines, and has a task there.
     DifferentMachines,
     /// The job has as many tasks as it allows in the host's failure domain.
@@ -40,6 +44,8 @@ pub enum Infeasible {
 impl fmt::Display for Infeasible {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Closed => f.write_str("the machine takes nothing new"),
+            Self::Avoided => f.write_str("the task crashed on this machine"),
             Self::Constraint(constraint) => write!(f, "constraint not met: {constraint}"),
             Self::DifferentMachines => f.write_str("another task of the job is there"),
             Self::Spread(kind) => {
@@ -70,10 +76,21 @@ pub(crate) fn shortfall(asked: Amounts, free: Amounts) -> Amounts {
     }
 }
 
-/// Whether a host has room, whatever the constraints.
+/// Whether a host takes a task at all: its machine takes something new, and is none that the task avoids.
+pub(crate) fn takes(snapshot: &Snapshot<'_>, avoid: &[MachineId], row: usize) -> bool {
+    !snapshot.is_closed(row) && !avoids(avoid, snapshot.slot(row))
+}
+
+/// A copy of a machine is avoided with it.
+fn avoids(avoid: &[MachineId], slot: Slot) -> bool {
+    avoid.binary_search(&slot.machine).is_ok()
+}
+
+/// Whether a host takes something new and has room for it, whatever the constraints.
 pub(crate) fn fits(snapshot: &Snapshot<'_>, demand: &Demand, row: usize) -> bool {
     let host = &snapshot.hosts[row];
-    shortfall(demand.charge, host.free) == Amounts::default()
+    !snapshot.is_closed(row)
+        && shortfall(demand.charge, host.free) == Amounts::default()
         && demand.prod_limit.is_none_or(|limit| {
             let short = shortfall(limit, host.prod_free);
             (short.cpu, short.ram) == (0, 0)
@@ -94,10 +111,16 @@ pub(crate) fn reasons(
     let job = snapshot.cell.job(task.job);
     let host = &snapshot.hosts[row];
     let machine = snapshot.cell.machine(host.slot.machine);
+    if snapshot.is_closed(row) {
+        reasons.push(Infeasible::Closed);
+    }
     for constraint in job.constraints.iter().filter(|constraint| constraint.is_hard()) {
         if !constraint.holds(&machine.attributes) {
             reasons.push(Infeasible::Constraint(constraint.to_string()));
         }
+    }
+    if avoids(&snapshot.cell.task(task).avoid, host.slot) {
+        reasons.push(Infeasible::Avoided);
     }
     if job.different_machines && job_state.uses_machine(host.machine_row) {
         reasons.push(Infeasible::DifferentMachines);

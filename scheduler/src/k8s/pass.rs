@@ -6,14 +6,16 @@ use cell::kube::{
     AffinityTerm, Amounts, Container, HOSTNAME, InclusionPolicy, Node, Pod, Requirement, Selector,
     SpreadConstraint, UnsatisfiableAction, ZONE,
 };
-use cell::{Cell, Constraint, DomainKind, Job, JobId, JobKind, Machine, Strength, TaskId};
+use cell::{
+    Cell, Constraint, DomainKind, Job, JobId, JobKind, Machine, MachineId, Strength, TaskId,
+};
 
 use super::cluster::{Cluster, PodIndex, RuleIndex, TemplateIndex};
 use super::profile::Profile;
 use super::scheduler::{Outcome, Scheduler};
 use crate::accounting::Accounting;
 use crate::feasible;
-use crate::pass::{Assignment, PassOptions, Plan};
+use crate::pass::{Assignment, PassOptions, Picky, Plan};
 use crate::queue::Queue;
 use crate::snapshot::{DISK_UNSTATED, Demand, Slot, Snapshot};
 
@@ -30,12 +32,13 @@ const PROD: [&str; 2] = ["cell/production-cpu", "cell/production-memory"];
 /// Plans the tasks as kube-scheduler would.
 pub(crate) fn run<'c>(
     profile: &Profile,
-    snapshot: &Snapshot<'c>,
+    snapshot: Snapshot<'c>,
     tasks: &[TaskId],
     options: &PassOptions<'_>,
 ) -> Plan<'c> {
-    let mut world = World::new(profile, snapshot, options);
     let cell = snapshot.cell;
+    let picky = Picky::of(cell, options);
+    let mut world = World::new(profile, snapshot, options);
     // Kubernetes knows the order of submission; another order inside a priority is one of submission.
     let mut order = Queue::new(cell, tasks, options.queue);
     while let Some(task) = order.pop() {
@@ -51,7 +54,7 @@ pub(crate) fn run<'c>(
             world.scheduler.settle(pod, &Outcome::Bound(0), 0);
             match first_alloc(&world.snapshot, alloc_set, task) {
                 Some(row) => {
-                    world.snapshot.place_recorded(task, row);
+                    world.snapshot.place_recorded(task, row, None);
                     assignments.push(world.assignment(task, row, Vec::new()));
                 }
                 None => inner_pending.push(task),
@@ -65,7 +68,7 @@ pub(crate) fn run<'c>(
                 let row = world.scheduler.cluster().source(node);
                 world.started_count += 1;
                 world.scheduler.cluster_mut().set_start(pod, Some(world.started_count));
-                world.snapshot.place_recorded(task, row);
+                world.snapshot.place_recorded(task, row, None);
                 let victims = world.victims_for.remove(&pod).unwrap_or_default();
                 assignments.push(world.assignment(task, row, victims));
                 if cell.job(task.job).kind == JobKind::AllocSet {
@@ -93,9 +96,9 @@ pub(crate) fn run<'c>(
         if let Some(limit) = options.pending_limit {
             let waiting = world.scheduler.queue().unschedulable_count() + inner_pending.len();
             let is_hopeless = waiting > limit.max
-                || limit.picky.is_some_and(|picky| {
+                || picky.as_ref().is_some_and(|picky| {
                     world.snapshot.placement(task).is_none()
-                        && !picky[snapshot.dense(task)]
+                        && !picky.is_picky(task)
                         && world.scheduler.cluster().pod(pod).nominated.is_none()
                 });
             if is_hopeless {
@@ -125,7 +128,8 @@ fn first_alloc(snapshot: &Snapshot<'_>, alloc_set: JobId, task: TaskId) -> Optio
         let obeys = |constraint: &Constraint| {
             !constraint.is_hard() || constraint.holds(&machine.attributes)
         };
-        job.constraints.iter().all(obeys)
+        feasible::takes(snapshot, &cell.task(task).avoid, row)
+            && job.constraints.iter().all(obeys)
             && !(job.different_machines && shares_machine(snapshot, task, row))
     })
     .find(|&row| feasible::fits(snapshot, &demand, row))
@@ -159,7 +163,7 @@ pub(crate) fn fit_error(
         speed: crate::Speed::default(),
         pending_limit: None,
     };
-    let mut world = World::new(profile, snapshot, &options);
+    let mut world = World::new(profile, snapshot.clone(), &options);
     let pod = world.pod(task);
     Some(world.scheduler.fit_error(pod))
 }
@@ -176,11 +180,11 @@ struct World<'c> {
 }
 
 impl<'c> World<'c> {
-    fn new(profile: &Profile, snapshot: &Snapshot<'c>, options: &PassOptions<'_>) -> Self {
+    fn new(profile: &Profile, snapshot: Snapshot<'c>, options: &PassOptions<'_>) -> Self {
         let cell = snapshot.cell;
         let translation = Translation::new(cell);
         let nodes = (0..snapshot.machine_count())
-            .map(|row| translation.node(snapshot.slot(row), snapshot, row))
+            .map(|row| translation.node(snapshot.slot(row), &snapshot, row))
             .collect();
         let namespaces =
             cell.kube.as_ref().map_or_else(BTreeMap::new, |kube| kube.namespaces.clone());
@@ -188,18 +192,18 @@ impl<'c> World<'c> {
         cluster.set_budgets(cell.kube.as_ref().map_or_else(Vec::new, |kube| kube.budgets.clone()));
         let mut world = Self {
             scheduler: Scheduler::new(profile.clone(), cluster, options.seed, options.speed),
-            snapshot: snapshot.clone(),
+            snapshot,
             translation,
             task_of: Vec::new(),
             pod_of: BTreeMap::new(),
             victims_for: BTreeMap::new(),
             started_count: 0,
         };
-        let node_of_row: BTreeMap<usize, usize> = (0..snapshot.machine_count())
+        let node_of_row: BTreeMap<usize, usize> = (0..world.snapshot.machine_count())
             .map(|node| (world.scheduler.cluster().source(node), node))
             .collect();
         for (task, _, _) in cell.tasks() {
-            let Some(placement) = snapshot.placement(task) else { continue };
+            let Some(placement) = world.snapshot.placement(task) else { continue };
             if let Some(&node) = node_of_row.get(&placement.row) {
                 let pod = world.pod(task);
                 // It runs since before anything that is decided here.
@@ -245,9 +249,9 @@ impl<'c> World<'c> {
 struct Translation<'c> {
     cell: &'c Cell,
     /// Templates that were made, by job and demand.
-    by_job: BTreeMap<(JobId, Demand), TemplateIndex>,
-    /// Rules that were made, by constraints.
-    rules: BTreeMap<&'c [Constraint], RuleIndex>,
+    by_job: BTreeMap<(JobId, Demand, &'c [MachineId]), TemplateIndex>,
+    /// Rules that were made, by constraints and machines to avoid.
+    rules: BTreeMap<(&'c [Constraint], &'c [MachineId]), RuleIndex>,
     /// Of an alloc set, the highest priority of what will run in it.
     highest_inside: BTreeMap<JobId, i32>,
 }
@@ -275,7 +279,9 @@ impl<'c> Translation<'c> {
             // What a machine does not state it has enough of.
             node.allocatable.ephemeral = Some(host.capacity.disk.min(DISK_UNSTATED));
         }
-        if let Accounting::Reclaimed(_) = snapshot.accounting {
+        // Pods that tolerate it go there still, as Kubernetes has it.
+        node.unschedulable |= snapshot.is_closed(row);
+        if snapshot.accounting.keeps_limits_apart() {
             let limits = [host.prod_capacity.cpu, host.prod_capacity.ram];
             for (name, limit) in PROD.iter().zip(limits) {
                 node.allocatable.scalar.insert((*name).to_owned(), limit);
@@ -301,7 +307,8 @@ impl<'c> Translation<'c> {
         task: TaskId,
         demand: &Demand,
     ) -> TemplateIndex {
-        if let Some(&known) = self.by_job.get(&(task.job, *demand)) {
+        let avoid = self.cell.task(task).avoid.as_slice();
+        if let Some(&known) = self.by_job.get(&(task.job, *demand, avoid)) {
             return known;
         }
         let job = self.cell.job(task.job);
@@ -310,7 +317,7 @@ impl<'c> Translation<'c> {
                 let pod = kube.pods[task.job.index()].clone();
                 match snapshot.accounting {
                     Accounting::Limits => pod,
-                    Accounting::Reclaimed(_) | Accounting::RightSized(_) => {
+                    Accounting::Reclaimed(_) | Accounting::RightSized(_) | Accounting::Recorded => {
                         let scalar = pod.requests().scalar;
                         Pod { containers: vec![container(demand, scalar)], ..without_requests(pod) }
                     }
@@ -321,10 +328,11 @@ impl<'c> Translation<'c> {
                 Pod { priority: priority.max(i32::from(job.priority.get())), ..pod_of(job, demand) }
             }
         };
-        let rule = (self.cell.kube.is_none() && !job.constraints.is_empty())
-            .then(|| self.rule(snapshot, cluster, &job.constraints));
+        let constraints = if self.cell.kube.is_none() { job.constraints.as_slice() } else { &[] };
+        let rule = (!constraints.is_empty() || !avoid.is_empty())
+            .then(|| self.rule(snapshot, cluster, constraints, avoid));
         let template = cluster.template_under(&pod, false, rule);
-        self.by_job.insert((task.job, *demand), template);
+        self.by_job.insert((task.job, *demand, avoid), template);
         template
     }
 
@@ -333,8 +341,9 @@ impl<'c> Translation<'c> {
         snapshot: &Snapshot<'_>,
         cluster: &mut Cluster,
         constraints: &'c [Constraint],
+        avoid: &'c [MachineId],
     ) -> RuleIndex {
-        if let Some(&known) = self.rules.get(constraints) {
+        if let Some(&known) = self.rules.get(&(constraints, avoid)) {
             return known;
         }
         let by_node = (0..cluster.node_count())
@@ -342,7 +351,7 @@ impl<'c> Translation<'c> {
                 let slot = snapshot.slot(cluster.source(node));
                 let attributes = &self.cell.machine(slot.machine).attributes;
                 let mut preference = 0;
-                let mut is_kept = true;
+                let mut is_kept = avoid.binary_search(&slot.machine).is_err();
                 for constraint in constraints {
                     match constraint.strength {
                         Strength::Hard => is_kept &= constraint.holds(attributes),
@@ -356,7 +365,7 @@ impl<'c> Translation<'c> {
             })
             .collect();
         let rule = cluster.add_rule(by_node);
-        self.rules.insert(constraints, rule);
+        self.rules.insert((constraints, avoid), rule);
         rule
     }
 }

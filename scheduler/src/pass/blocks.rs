@@ -119,6 +119,9 @@ impl<S: RowScore> Pass<'_, '_, S> {
     }
 
     fn widen(&self, facts: &mut BlockFacts, row: usize) {
+        if self.snapshot.is_closed(row) {
+            return;
+        }
         let of = &self.rows[row];
         let host = &self.snapshot.hosts[row];
         facts.free_cpu = facts.free_cpu.max(of.free_cpu);

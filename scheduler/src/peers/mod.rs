@@ -87,14 +87,14 @@ pub(crate) fn policies() -> Vec<Policy> {
 /// A pass by a peer's score.
 pub(crate) fn pass<'c>(
     peer: Peer,
-    snapshot: &Snapshot<'c>,
+    snapshot: Snapshot<'c>,
     tasks: &[TaskId],
     options: &PassOptions<'_>,
 ) -> Plan<'c> {
     match peer {
         Peer::Nomad(fit) => Pass::new(nomad::Nomad { fit }, snapshot, options).run(tasks),
         Peer::Fgd(descent) => {
-            let fgd = fgd::Fgd { fragmentation: Fragmentation::of(snapshot), descent };
+            let fgd = fgd::Fgd { fragmentation: Fragmentation::of(&snapshot), descent };
             Pass::new(fgd, snapshot, options).run(tasks)
         }
         Peer::GpuBestFit => Pass::new(gpu_best_fit::GpuBestFit, snapshot, options).run(tasks),

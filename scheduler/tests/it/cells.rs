@@ -1,11 +1,11 @@
 //! Cells for tests: from JSON texts, and at random.
 
 use cell::spec::{CellBuilder, JobSpec, MachineSpec};
-use cell::{Cell, TaskId};
+use cell::{Bytes, Cell, MachineId, MilliCpu, Resources, TaskId};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof};
-use proptest::sample::select;
+use proptest::sample::{Index, select};
 use scheduler::{
     Accounting, PassOptions, Plan, Policy, Slot, Snapshot, Speed, UsageRatio, pass, policies,
 };
@@ -92,11 +92,12 @@ pub(crate) fn cases(count: u32) -> ProptestConfig {
     ProptestConfig { cases: count, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// The three accountings; in the last two a task is charged half of its CPU and 0.7 of its RAM.
-pub(crate) const ACCOUNTINGS: [Accounting; 3] = [
+/// The accountings; in the second and third a task is charged half of its CPU and 0.7 of its RAM.
+pub(crate) const ACCOUNTINGS: [Accounting; 4] = [
     Accounting::Limits,
     Accounting::Reclaimed(UsageRatio { cpu_permille: 500, ram_permille: 700 }),
     Accounting::RightSized(UsageRatio { cpu_permille: 500, ram_permille: 700 }),
+    Accounting::Recorded,
 ];
 
 /// How large a random cell is.
@@ -115,12 +116,52 @@ pub(crate) struct CellText {
     machines: Vec<Value>,
     alloc_sets: Vec<Value>,
     jobs: Vec<Value>,
+    /// Of so many tasks, what a live cell learns of them.
+    learnt: Vec<(Index, Learnt)>,
+}
+
+/// What a live cell learns of a task.
+#[derive(Clone, Debug)]
+enum Learnt {
+    /// It uses so much of its limit, in thousandths.
+    Uses(u64),
+    /// It crashes on this machine.
+    Crashes(Index),
 }
 
 impl CellText {
     pub(crate) fn build(&self) -> Cell {
-        build(&self.machines, &self.alloc_sets, &self.jobs)
+        let mut cell = build(&self.machines, &self.alloc_sets, &self.jobs);
+        let ids = all_tasks(&cell);
+        for (task, learnt) in &self.learnt {
+            let id = task.get(&ids);
+            let task = &mut cell.jobs[id.job.index()].tasks[id.position as usize];
+            match learnt {
+                Learnt::Uses(permille) => task.reservation = Some(part(task.limit, *permille)),
+                Learnt::Crashes(machine) => {
+                    let machine = MachineId::from_index(machine.index(cell.machines.len()));
+                    task.avoid.push(machine);
+                    task.avoid.sort_unstable();
+                    task.avoid.dedup();
+                }
+            }
+        }
+        cell
     }
+}
+
+/// So many thousandths of CPU and RAM, rounded down.
+pub(crate) fn part(limit: Resources, permille: u64) -> Resources {
+    let part = |amount: u64| amount * permille / 1000;
+    Resources { cpu: MilliCpu(part(limit.cpu.0)), ram: Bytes(part(limit.ram.0)), ..limit }
+}
+
+fn learnt() -> impl Strategy<Value = Vec<(Index, Learnt)>> {
+    let of_task = prop_oneof![
+        (0_u64..=1000).prop_map(Learnt::Uses),
+        any::<Index>().prop_map(Learnt::Crashes),
+    ];
+    vec((any::<Index>(), of_task), 0..20)
 }
 
 impl std::fmt::Debug for CellText {
@@ -132,7 +173,7 @@ impl std::fmt::Debug for CellText {
                 writeln!(f, "{kind} {text}")?;
             }
         }
-        Ok(())
+        writeln!(f, "learnt {:?}", self.learnt)
     }
 }
 
@@ -145,8 +186,9 @@ pub(crate) fn cells(size: Size) -> impl Strategy<Value = CellText> {
         vec(machine(), 1..=size.machines),
         vec(job(3), 0..=2),
         vec((job(size.tasks_per_job), option::weighted(0.3, 0_usize..2)), 1..=size.jobs),
+        learnt(),
     )
-        .prop_map(|(is_wide, mut machines, mut sets, jobs)| {
+        .prop_map(|(is_wide, mut machines, mut sets, jobs, learnt)| {
             for (index, machine) in machines.iter_mut().enumerate() {
                 machine["name"] = json!(format!("m{index}"));
                 if !is_wide {
@@ -171,7 +213,7 @@ pub(crate) fn cells(size: Size) -> impl Strategy<Value = CellText> {
                 }
                 named.push(job);
             }
-            CellText { machines, alloc_sets: sets, jobs: named }
+            CellText { machines, alloc_sets: sets, jobs: named, learnt }
         })
 }
 

@@ -8,6 +8,7 @@
 mod cells;
 mod exact;
 mod kube;
+mod live;
 mod model;
 mod peers;
 mod preemption;

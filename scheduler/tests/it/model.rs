@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cell::{Cell, DomainKind, JobKind, Predicate, Resources, TaskId};
+use cell::{Cell, DomainKind, JobKind, Predicate, Task, TaskId};
 use scheduler::{Accounting, Slot, Snapshot};
 
 /// CPU, RAM and disk.
@@ -10,14 +10,23 @@ pub(crate) type Triple = [u64; 3];
 
 /// What a task is charged in the account that all share.
 pub(crate) fn charge(snapshot: &Snapshot<'_>, task: TaskId) -> Triple {
-    charge_of(snapshot.accounting(), &snapshot.cell().task(task).limit)
+    charge_of(snapshot.accounting(), snapshot.cell().task(task))
 }
 
-fn charge_of(accounting: Accounting, limit: &Resources) -> Triple {
+fn charge_of(accounting: Accounting, task: &Task) -> Triple {
+    let limit = &task.limit;
     let (cpu, ram) = match accounting {
         Accounting::Limits => (1000, 1000),
         Accounting::Reclaimed(ratio) | Accounting::RightSized(ratio) => {
             (ratio.cpu_permille, ratio.ram_permille)
+        }
+        Accounting::Recorded => {
+            let reserved = task.reservation.as_ref().unwrap_or(limit);
+            return [
+                reserved.cpu.0.min(limit.cpu.0),
+                reserved.ram.0.min(limit.ram.0),
+                limit.disk.0,
+            ];
         }
     };
     let part = |amount: u64, permille: u32| (amount * u64::from(permille)).div_ceil(1000);
@@ -30,7 +39,11 @@ pub(crate) fn is_prod(cell: &Cell, task: TaskId) -> bool {
 
 /// Whether a task's limit, too, has to fit beside those of production (Borg §5.5).
 pub(crate) fn is_promised(snapshot: &Snapshot<'_>, task: TaskId) -> bool {
-    matches!(snapshot.accounting(), Accounting::Reclaimed(_)) && is_prod(snapshot.cell(), task)
+    keeps_limits_apart(snapshot) && is_prod(snapshot.cell(), task)
+}
+
+fn keeps_limits_apart(snapshot: &Snapshot<'_>) -> bool {
+    matches!(snapshot.accounting(), Accounting::Reclaimed(_) | Accounting::Recorded)
 }
 
 /// What a host has: CPU, RAM and disk (no disk: not stated), and a number of GPU devices.
@@ -139,7 +152,8 @@ pub(crate) fn has_room(
     shared && promised && free_devices >= limit.gpu.count as usize
 }
 
-/// Whether a row keeps the hard rules of a task's job, counting its other tasks.
+/// Whether a row's machine takes something new and is none that the task crashed on, and keeps the hard rules
+/// of the task's job, counting its other tasks.
 pub(crate) fn keeps_rules(snapshot: &Snapshot<'_>, task: TaskId, row: usize) -> bool {
     let cell = snapshot.cell();
     let job = cell.job(task.job);
@@ -154,7 +168,8 @@ pub(crate) fn keeps_rules(snapshot: &Snapshot<'_>, task: TaskId, row: usize) -> 
         let count = count_in_domain(snapshot, task, spread.domain, row);
         spread.max_per_domain.is_none_or(|max| count.is_none_or(|count| count < max))
     });
-    hard && different && spread
+    let crashed = cell.task(task).avoid.contains(&snapshot.slot(row).machine);
+    hard && different && spread && !crashed && !snapshot.is_closed(row)
 }
 
 /// Whether the machine of a row satisfies a constraint.
@@ -264,9 +279,7 @@ pub(crate) fn violations(snapshot: &Snapshot<'_>) -> Vec<String> {
                 wrong.push(format!("row {row}: resource {r} is over its capacity"));
             }
         }
-        if matches!(snapshot.accounting(), Accounting::Reclaimed(_))
-            && (0..2).any(|r| used.promised[r] > has.promised[r])
-        {
+        if keeps_limits_apart(snapshot) && (0..2).any(|r| used.promised[r] > has.promised[r]) {
             wrong.push(format!("row {row}: more is promised to production than there is"));
         }
         let devices = has.devices as usize;

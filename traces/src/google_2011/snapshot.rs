@@ -130,14 +130,7 @@ impl Builder {
             }
             let state = self.state(task, examiner);
             let limit = task.request.limit();
-            part.push(Task {
-                index: task.index,
-                limit,
-                state,
-                ran_seconds: None,
-                reservation: None,
-                avoid: Vec::new(),
-            });
+            part.push(Task { state, ..Task::new(task.index, limit) });
         }
         let different_machines = tasks.iter().any(|task| task.different_machines == Some(true));
         if different_machines && tasks.iter().any(|task| task.different_machines == Some(false)) {

@@ -473,14 +473,7 @@ impl Assembly<'_, '_> {
             max_disrupted: None,
             tasks: tasks
                 .into_iter()
-                .map(|(index, state)| Task {
-                    index,
-                    limit: borg.limit,
-                    state,
-                    ran_seconds: None,
-                    reservation: None,
-                    avoid: Vec::new(),
-                })
+                .map(|(index, state)| Task { state, ..Task::new(index, borg.limit) })
                 .collect(),
         });
         self.kube.pods.push(pod);

@@ -25,31 +25,10 @@ impl State {
         spec: &JobSpec,
         is_alloc_set: bool,
     ) -> Outcome {
-        let kind = if is_alloc_set { JobKind::AllocSet } else { JobKind::Job };
-        let job = self.read(spec, kind)?;
-        if let Some(taken) = self.job(&spec.name)
-            && (taken.ended.is_none() || self.dependents.contains_key(&taken.uid))
-        {
-            return Err(Rejected::NameTaken(spec.name.clone()));
-        }
-        self.may_change(user, &spec.user)?;
-        self.may_use_band(user, spec)?;
-        let mut waits_for = BTreeSet::new();
-        for (i, name) in spec.run.start_after.iter().enumerate() {
-            let Some(before) = self.job(name) else {
-                let problem = format!("no job is called {name:?}");
-                return Err(SpecError::new(format!("run.start_after[{i}]"), problem).into());
-            };
-            if before.ended.is_none_or(|(_, end)| end != JobEnd::Finished) {
-                waits_for.insert(before.uid);
-            }
-        }
-        let asked = job
-            .tasks
-            .iter()
-            .fold(Amounts::default(), |sum, task| sum.plus(Amounts::of(&task.limit)));
+        let (job, waits_for, asked) = self.check_submit(user, spec, is_alloc_set)?;
+        let kind = job.kind;
+        let job = Job { user: self.user_id(&spec.user), ..job };
         let band = band_of(spec);
-        self.is_within_quota(&spec.user, band, asked)?;
 
         // An ended job of the same name gives way.
         if let Some(slot) = self.job_names.get(&spec.name).copied() {
@@ -90,6 +69,41 @@ impl State {
         Ok(Done::Job { uid, version: 1 })
     }
 
+    /// Whether a job could be submitted: the job, the jobs that it waits for, and what it asks for.
+    pub(super) fn check_submit(
+        &self,
+        user: Option<&str>,
+        spec: &JobSpec,
+        is_alloc_set: bool,
+    ) -> Result<(Job, BTreeSet<u64>, Amounts), Rejected> {
+        let kind = if is_alloc_set { JobKind::AllocSet } else { JobKind::Job };
+        let job = self.read(spec, kind)?;
+        if let Some(taken) = self.job(&spec.name)
+            && (taken.ended.is_none() || self.dependents.contains_key(&taken.uid))
+        {
+            return Err(Rejected::NameTaken(spec.name.clone()));
+        }
+        self.may_change(user, &spec.user)?;
+        self.may_use_band(user, spec)?;
+        let mut waits_for = BTreeSet::new();
+        for (i, name) in spec.run.start_after.iter().enumerate() {
+            let Some(before) = self.job(name) else {
+                let problem = format!("no job is called {name:?}");
+                return Err(SpecError::new(format!("run.start_after[{i}]"), problem).into());
+            };
+            if before.ended.is_none_or(|(_, end)| end != JobEnd::Finished) {
+                waits_for.insert(before.uid);
+            }
+        }
+        let asked = job
+            .tasks
+            .iter()
+            .fold(Amounts::default(), |sum, task| sum.plus(Amounts::of(&task.limit)));
+        let band = band_of(spec);
+        self.is_within_quota(&spec.user, band, asked)?;
+        Ok((job, waits_for, asked))
+    }
+
     /// Puts a job into a free slot.
     pub(in crate::live) fn enter(&mut self, slot: JobId, mut record: JobRecord, job: Job) {
         record.spec_hash = hash::of_specs(&record);
@@ -127,12 +141,8 @@ impl State {
         }
     }
 
-    /// The job that a spec describes, as schedulers see it.
-    pub(in crate::live) fn read(
-        &mut self,
-        spec: &JobSpec,
-        kind: JobKind,
-    ) -> Result<Job, SpecError> {
+    /// The job that a spec describes, as schedulers see it, save for its user.
+    fn read(&self, spec: &JobSpec, kind: JobKind) -> Result<Job, SpecError> {
         for (i, task) in spec.tasks.iter().enumerate() {
             let given = [
                 ("machine", task.machine.is_some()),
@@ -159,9 +169,7 @@ impl State {
                 Some(slot.ok_or_else(|| SpecError::new("alloc_set", unknown()))?)
             }
         };
-        let job = read_job(spec, kind, UserId(0), alloc_set)?;
-        let user = self.user_id(&spec.user);
-        Ok(Job { user, ..job })
+        read_job(spec, kind, UserId(0), alloc_set)
     }
 
     pub(in crate::live) fn user_id(&mut self, name: &str) -> UserId {
@@ -205,10 +213,24 @@ impl State {
         user: Option<&str>,
         spec: &JobSpec,
     ) -> Outcome {
-        let slot = self.living(&spec.name)?;
-        let old = self.job_at(slot).spec.clone();
-        self.may_change(user, &old.user)?;
-        self.change_spec(context, user, slot, spec)
+        let (slot, job) = self.check_update(user, spec)?;
+        self.change_spec(context, slot, spec, job)
+    }
+
+    pub(super) fn check_update(
+        &self,
+        user: Option<&str>,
+        spec: &JobSpec,
+    ) -> Result<(JobId, Job), Rejected> {
+        let slot = self.check_change(user, &spec.name)?;
+        Ok((slot, self.check_spec(user, slot, spec)?))
+    }
+
+    /// The job that a user wants to change.
+    pub(super) fn check_change(&self, user: Option<&str>, name: &str) -> Result<JobId, Rejected> {
+        let slot = self.living(name)?;
+        self.may_change(user, &self.job_at(slot).spec.user)?;
+        Ok(slot)
     }
 
     pub(super) fn undo(
@@ -217,25 +239,17 @@ impl State {
         user: Option<&str>,
         name: &str,
     ) -> Outcome {
-        let slot = self.living(name)?;
-        let job = self.job_at(slot);
-        self.may_change(user, &job.spec.user)?;
-        let previous = job.previous.clone();
+        let slot = self.check_change(user, name)?;
+        let previous = self.job_at(slot).previous.clone();
         let previous = previous.ok_or_else(|| Rejected::NothingToUndo(name.to_owned()))?;
-        self.change_spec(context, user, slot, &previous)
+        let job = self.check_spec(user, slot, &previous)?;
+        self.change_spec(context, slot, &previous, job)
     }
 
-    /// Gives a job another spec. Tasks that wait take it at once; of those that run, those that have to be
-    /// started anew for it are evicted by and by, by whoever leads (`EvictCause::Updated`).
-    fn change_spec(
-        &mut self,
-        context: &mut Context,
-        user: Option<&str>,
-        slot: JobId,
-        spec: &JobSpec,
-    ) -> Outcome {
+    /// Whether a job could be given another spec; the job as it would be.
+    fn check_spec(&self, user: Option<&str>, slot: JobId, spec: &JobSpec) -> Result<Job, Rejected> {
         let kind = self.job_at(slot).kind;
-        let old = self.job_at(slot).spec.clone();
+        let old = &self.job_at(slot).spec;
         let job = self.read(spec, kind)?;
         let fixed = [
             ("user", spec.user == old.user),
@@ -248,7 +262,7 @@ impl State {
             let problem = "an update cannot change it: submit another job";
             return Err(SpecError::new(*field, problem).into());
         }
-        let (band, old_band) = (band_of(spec), band_of(&old));
+        let (band, old_band) = (band_of(spec), band_of(old));
         if band.is_prod() != old_band.is_prod() {
             let problem = "an update cannot move a job into production or out of it";
             return Err(SpecError::new("priority", problem).into());
@@ -267,10 +281,24 @@ impl State {
             true => Ok(()),
             false => admitted,
         };
-        admitted?;
+        admitted.map(|()| job)
+    }
 
-        self.free_quota(&spec.user, old_band, before);
-        self.use_quota(&spec.user, band, after);
+    /// Gives a job another spec. Tasks that wait take it at once; of those that run, those that have to be
+    /// started anew for it are evicted by and by, by whoever leads (`EvictCause::Updated`).
+    fn change_spec(
+        &mut self,
+        context: &mut Context,
+        slot: JobId,
+        spec: &JobSpec,
+        job: Job,
+    ) -> Outcome {
+        let old = self.job_at(slot).spec.clone();
+        let job = Job { user: self.user_id(&spec.user), ..job };
+        let before = charge_of_living(self.job_at(slot));
+        let after = self.charge_after(slot, spec);
+        self.free_quota(&spec.user, band_of(&old), before);
+        self.use_quota(&spec.user, band_of(spec), after);
         let needs_restart = needs_restart(&old, spec);
         let version = self.change_job(slot, |job| {
             job.version += 1;
@@ -377,14 +405,7 @@ impl State {
         name: &str,
         indexes: Option<&BTreeSet<u32>>,
     ) -> Outcome {
-        let slot = self.living(name)?;
-        let job = self.job_at(slot);
-        self.may_change(user, &job.spec.user)?;
-        let count = u32::try_from(job.tasks.len()).expect("a job has fewer than 2^32 tasks");
-        if let Some(index) = indexes.into_iter().flatten().find(|&&index| index >= count) {
-            let name = format!("{name}/{index}");
-            return Err(Rejected::Unknown { kind: "task".to_owned(), name });
-        }
+        let (slot, count) = self.check_kill(user, name, indexes)?;
         if indexes.is_none() {
             self.change_job(slot, |job| job.is_killed = true);
         }
@@ -394,6 +415,23 @@ impl State {
             }
         }
         Ok(Done::Done)
+    }
+
+    /// The job that a user wants to end, and how many tasks it has.
+    pub(super) fn check_kill(
+        &self,
+        user: Option<&str>,
+        name: &str,
+        indexes: Option<&BTreeSet<u32>>,
+    ) -> Result<(JobId, u32), Rejected> {
+        let slot = self.check_change(user, name)?;
+        let count = self.job_at(slot).tasks.len();
+        let count = u32::try_from(count).expect("a job has fewer than 2^32 tasks");
+        if let Some(index) = indexes.into_iter().flatten().find(|&&index| index >= count) {
+            let name = format!("{name}/{index}");
+            return Err(Rejected::Unknown { kind: "task".to_owned(), name });
+        }
+        Ok((slot, count))
     }
 
     /// Drops jobs that ended long ago, or too many, but for those that others wait for.

@@ -14,6 +14,15 @@ impl State {
         context: &mut Context,
         machines: &[(MachineSpec, String)],
     ) -> Outcome {
+        self.check_machines(machines)?;
+        self.put_machines(context, machines);
+        Ok(Done::Done)
+    }
+
+    pub(super) fn check_machines(
+        &self,
+        machines: &[(MachineSpec, String)],
+    ) -> Result<(), Rejected> {
         for (i, (spec, _)) in machines.iter().enumerate() {
             let within = |error: SpecError| {
                 SpecError::new(format!("machines[{i}].{}", error.field), error.problem)
@@ -32,6 +41,10 @@ impl State {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn put_machines(&mut self, context: &mut Context, machines: &[(MachineSpec, String)]) {
         for (spec, address) in machines {
             let machine = read_machine(spec).expect("checked");
             let spec_hash = hash::of_machine_spec(spec);
@@ -42,7 +55,7 @@ impl State {
                         self.machine_count += 1;
                     }
                     self.change_machine(id, |machine| {
-                        machine.spec = Box::new(spec.clone());
+                        *machine.spec = spec.clone();
                         machine.spec_hash = spec_hash;
                         machine.address.clone_from(address);
                         machine.is_removed = false;
@@ -75,7 +88,6 @@ impl State {
             self.machine_event(context, id, MachineStep::Added);
         }
         context.change(Change::Machines);
-        Ok(Done::Done)
     }
 
     /// Enters a machine's record into what follows from it.

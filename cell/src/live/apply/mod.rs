@@ -55,6 +55,71 @@ impl State {
         self.index = index;
     }
 
+    /// The answer to a request that need not be replicated: it was carried out before, or is plainly wrong
+    /// (malformed, too large, about something that is not there, or forbidden). `None`: it is for the log.
+    #[must_use]
+    pub fn answer_now(&self, request: &Request, op: &Op) -> Option<Outcome> {
+        if *op != Op::OpenSession {
+            let Some(session) = self.sessions.get(&request.session) else {
+                return Some(Err(Rejected::NoSession(request.session)));
+            };
+            if let Some(outcome) = session.earlier(request) {
+                return Some(outcome);
+            }
+        }
+        self.check_request(&request.user, op).err().map(Err)
+    }
+
+    fn check_request(&self, user: &str, op: &Op) -> Result<(), Rejected> {
+        crate::spec::check_name("user", user)?;
+        let who = user;
+        let user = Some(who);
+        let machine = |name: &str| match self.machine(name) {
+            Some(_) => Ok(()),
+            None => Err(Rejected::Unknown { kind: "machine".to_owned(), name: name.to_owned() }),
+        };
+        match op {
+            Op::OpenSession => Ok(()),
+            Op::Submit { spec, is_alloc_set } => {
+                self.check_submit(user, spec, *is_alloc_set).map(|_| ())
+            }
+            Op::Update { spec } => self.check_update(user, spec).map(|_| ()),
+            Op::Undo { job } => self.check_change(user, job).map(|_| ()),
+            Op::Kill { job, indexes } => self.check_kill(user, job, indexes.as_ref()).map(|_| ()),
+            Op::SetQuota(quota) => {
+                self.require(user, Capability::Quota)?;
+                self.check_quota(quota)
+            }
+            Op::SetCapabilities { user: whose, .. } => {
+                self.require(user, Capability::Quota)?;
+                Ok(crate::spec::check_name("user", whose)?)
+            }
+            Op::AddMachines { machines } => {
+                self.require(user, Capability::Machines)?;
+                self.check_machines(machines)
+            }
+            Op::Drain { machine: name }
+            | Op::Repair { machine: name }
+            | Op::RemoveMachine { machine: name } => {
+                self.require(user, Capability::Machines)?;
+                machine(name)
+            }
+            Op::Configure(settings) => {
+                self.require(user, Capability::Machines)?;
+                Ok(settings.check()?)
+            }
+            // No client may do what is the master's.
+            Op::Assign { .. }
+            | Op::Observe { .. }
+            | Op::Health { .. }
+            | Op::Evict { .. }
+            | Op::Reserve { .. }
+            | Op::Expire => {
+                Err(Rejected::Forbidden { user: who.to_owned(), capability: "master".to_owned() })
+            }
+        }
+    }
+
     fn request(&mut self, context: &mut Context, request: &Request, op: &Op) -> Outcome {
         if *op == Op::OpenSession {
             let id = self.next_uid;
@@ -72,7 +137,8 @@ impl State {
         if let Some(outcome) = earlier {
             return outcome;
         }
-        let outcome = self.operate(context, Some(&request.user), op);
+        let checked = self.check_request(&request.user, op);
+        let outcome = checked.and_then(|()| self.operate(context, Some(&request.user), op));
         let (now, answer) = (self.now, outcome.clone());
         self.change_session(request.session, |entry| {
             if let Some(session) = entry {

@@ -266,11 +266,10 @@ impl State {
                 .map(Host::Alloc),
         );
         for host in hosts {
-            loop {
-                let Some((_, future)) = self.accounts(host) else { break };
-                if future.over(&self.size(host)).is_none() {
-                    break;
-                }
+            while self
+                .accounts(host)
+                .is_some_and(|(_, future)| future.over(&self.size(host)).is_some())
+            {
                 let tasks = self.machines[machine.index()].tasks.iter().rev();
                 let candidates = tasks.filter(|&&(_, id)| {
                     let record = self.record(id);

@@ -10,6 +10,12 @@ use crate::spec::{JobSpec, SpecError, task_limit};
 
 impl State {
     pub(super) fn set_quota(&mut self, quota: &Quota) -> Outcome {
+        self.check_quota(quota)?;
+        self.put_quota(quota.clone());
+        Ok(Done::Done)
+    }
+
+    pub(super) fn check_quota(&self, quota: &Quota) -> Result<(), Rejected> {
         crate::spec::check_name("user", &quota.user)?;
         if quota.band == Band::Free {
             return Err(
@@ -19,8 +25,7 @@ impl State {
         if quota.band.is_prod() {
             self.is_within_the_cell(quota)?;
         }
-        self.put_quota(quota.clone());
-        Ok(Done::Done)
+        Ok(())
     }
 
     /// Production quota, of all users together, is bounded by what the cell has (Borg §2.5).

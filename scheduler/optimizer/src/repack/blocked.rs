@@ -121,6 +121,8 @@ fn lack(board: &mut Board<'_>, task: TaskId, from: usize) -> &'static str {
         "constraints on attributes"
     } else if roomy > 0 && job.different_machines {
         "different machines"
+    } else if roomy > 0 && !board.cell.task(task).avoid.is_empty() {
+        "machines it crashed on"
     } else if roomy > 0 && !job.spread.is_empty() {
         "limits on spread"
     } else {

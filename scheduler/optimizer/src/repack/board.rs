@@ -47,11 +47,11 @@ pub(crate) struct Board<'c> {
     infos: Vec<Option<Info>>,
     /// Where the tasks of each job start in `infos`.
     offsets: Vec<usize>,
-    /// Free on each machine, as [`Snapshot::free`] says.
+    /// Free on each machine, as [`scheduler::Rooms::free`] says.
     free: Vec<[i64; RESOURCE_COUNT]>,
     /// The same in sum, each as a part of the mean machine.
     left: Vec<f64>,
-    /// What each machine has, as [`Snapshot::capacities`] says.
+    /// What each machine has, as [`scheduler::Rooms::capacities`] says.
     capacities: Vec<[f64; 4]>,
     shape_of_row: Vec<usize>,
     /// One over what the mean machine has; 0 where machines have or state none.

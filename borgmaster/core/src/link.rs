@@ -1,0 +1,318 @@
+//! The link shard: between the master and the borglets of some machines.
+//!
+//! It polls each machine in turn and sends changes of its wanted state at once, as differences to what the
+//! machine holds; a borglet's full state comes up, and only what differs from its last report goes on to
+//! the core. Pure: the shell, or the simulation, carries the messages.
+//!
+//! Source: Borg (EuroSys '15) §3.3: "Each Borgmaster replica runs a stateless link shard … for resiliency,
+//! the Borglet always reports its full state, but the link shards aggregate and compress this information
+//! by reporting only differences to the state machines".
+
+use std::collections::BTreeMap;
+
+use cell::MachineId;
+use cell::borglet::{
+    ExitCause, Fence, Incarnation, Poll, Refusal, RefusalReason, Report, ReportedState, TaskKey,
+    TaskReport, Wanted, WantedTask,
+};
+use cell::live::{Observation, Phase, Seen, State, Timestamp};
+
+use crate::{UsageSample, WantedSet};
+
+/// What a machine reported that the core has not heard yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The machine.
+    pub machine: MachineId,
+    /// Tasks that are not as they were last reported.
+    pub changed: Vec<TaskReport>,
+    /// Tasks that the machine was told of, and does not have.
+    pub missing: Vec<(TaskKey, Incarnation)>,
+    /// What the tasks use, with their age in milliseconds.
+    pub usages: Vec<UsageSample>,
+}
+
+/// What can happen to a link shard.
+#[derive(Debug)]
+pub enum ShardInput {
+    /// What a machine is to run.
+    Wanted(WantedSet),
+    /// A machine's report came.
+    Report(MachineId, Report),
+    /// A machine refused a message.
+    Refused(MachineId, Refusal),
+    /// The stream to a machine's borglet broke, and what was sent may be lost.
+    Broken(MachineId),
+    /// Time passed.
+    Tick,
+}
+
+/// What a link shard wants done.
+#[derive(Debug)]
+pub enum ShardOutput {
+    /// To the machine.
+    Poll(MachineId, Poll),
+    /// To the machine.
+    Wanted(MachineId, Wanted),
+    /// To the core.
+    Heard(Heard),
+    /// A borglet has heard of a later term: this master has been deposed.
+    Deposed {
+        /// The later term.
+        term: u64,
+    },
+}
+
+/// The links to some machines, under one leader.
+#[derive(Debug)]
+pub struct LinkShard {
+    term: u64,
+    poll_interval_ms: u64,
+    links: BTreeMap<MachineId, Link>,
+}
+
+#[derive(Debug)]
+struct Link {
+    wanted: WantedSet,
+    /// What the machine was last sent, if it is known to build on it.
+    sent: Option<Sent>,
+    /// When it was last sent something whole that was not confirmed.
+    whole_at: Option<Timestamp>,
+    polled_at: Option<Timestamp>,
+    reported: BTreeMap<Incarnation, (ReportedState, bool)>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    at: Timestamp,
+    generation: u64,
+    tasks: BTreeMap<Incarnation, WantedTask>,
+}
+
+/// What a machine was sent so long ago and does not hold is taken as lost. Our guess: a few times the time
+/// that a message and its answer take.
+const SENT_AGAIN_MS: u64 = 1_000;
+
+/// A whole state that was not confirmed is sent again after so long.
+const WHOLE_AGAIN_MS: u64 = 1_000;
+
+impl LinkShard {
+    /// A shard without links.
+    #[must_use]
+    pub fn new(term: u64, poll_interval_ms: u64) -> Self {
+        Self { term, poll_interval_ms, links: BTreeMap::new() }
+    }
+
+    /// Gives up the link to a machine.
+    pub fn forget(&mut self, machine: MachineId) {
+        self.links.remove(&machine);
+    }
+
+    /// Advances by one input.
+    pub fn step(&mut self, now: Timestamp, input: ShardInput) -> Vec<ShardOutput> {
+        let mut out = Vec::new();
+        match input {
+            ShardInput::Wanted(wanted) => self.wanted(now, wanted, &mut out),
+            ShardInput::Report(machine, report) => self.report(now, machine, report, &mut out),
+            ShardInput::Refused(machine, refusal) => self.refused(machine, &refusal, &mut out),
+            ShardInput::Broken(machine) => {
+                if let Some(link) = self.links.get_mut(&machine) {
+                    link.sent = None;
+                    link.whole_at = None;
+                    link.polled_at = None;
+                }
+            }
+            ShardInput::Tick => self.tick(now, &mut out),
+        }
+        out
+    }
+
+    fn wanted(&mut self, now: Timestamp, wanted: WantedSet, out: &mut Vec<ShardOutput>) {
+        if wanted.term != self.term {
+            return; // Of a time when another led.
+        }
+        let machine = wanted.machine;
+        match self.links.get_mut(&machine) {
+            Some(link) => {
+                if wanted.generation >= link.wanted.generation {
+                    link.wanted = wanted;
+                }
+            }
+            None => {
+                let link = Link {
+                    wanted,
+                    sent: None,
+                    whole_at: None,
+                    polled_at: None,
+                    reported: BTreeMap::new(),
+                };
+                self.links.insert(machine, link);
+            }
+        }
+        let Some(link) = self.links.get_mut(&machine) else { return };
+        link.bring_up_to_date(self.term, now, out);
+    }
+
+    fn tick(&mut self, now: Timestamp, out: &mut Vec<ShardOutput>) {
+        for (&machine, link) in &mut self.links {
+            let is_due = link.polled_at.is_none_or(|at| now.since_ms(at) >= self.poll_interval_ms);
+            if is_due {
+                // Polls are spread over the interval by the machine's number.
+                let spread = u64::from(machine.0).wrapping_mul(7919) % self.poll_interval_ms;
+                link.polled_at = Some(match link.polled_at {
+                    None => Timestamp(now.0.saturating_sub(spread)),
+                    Some(_) => now,
+                });
+                let fence = Fence { term: self.term, generation: link.wanted.generation };
+                out.push(ShardOutput::Poll(machine, Poll { fence }));
+            }
+            link.bring_up_to_date(self.term, now, out);
+        }
+    }
+
+    fn refused(&mut self, machine: MachineId, refusal: &Refusal, out: &mut Vec<ShardOutput>) {
+        let Some(link) = self.links.get_mut(&machine) else { return };
+        match refusal.reason {
+            RefusalReason::Older if refusal.highest.term > self.term => {
+                out.push(ShardOutput::Deposed { term: refusal.highest.term });
+            }
+            RefusalReason::Older
+            | RefusalReason::Busy
+            | RefusalReason::NotPersisted
+            | RefusalReason::TooManyTasks
+            | RefusalReason::Malformed => {
+                // What is held there is not known for certain: the whole state, after a while.
+                link.sent = None;
+            }
+        }
+    }
+
+    fn report(
+        &mut self,
+        now: Timestamp,
+        machine: MachineId,
+        report: Report,
+        out: &mut Vec<ShardOutput>,
+    ) {
+        let Some(link) = self.links.get_mut(&machine) else { return };
+        if report.term > self.term {
+            out.push(ShardOutput::Deposed { term: report.term });
+            return;
+        }
+        let (changed, missing, usages) = (Vec::new(), Vec::new(), Vec::new());
+        let mut heard = Heard { machine, changed, missing, usages };
+        let mut reported = BTreeMap::new();
+        for task in &report.tasks {
+            if task.state == ReportedState::Running {
+                heard.usages.push((task.key, task.incarnation, task.usage, task.age_ms));
+            }
+            let seen = (task.state.clone(), task.healthy);
+            if link.reported.get(&task.incarnation) != Some(&seen) {
+                heard.changed.push(task.clone());
+            }
+            reported.insert(task.incarnation, seen);
+        }
+        link.reported = reported;
+        let is_current = report.term == self.term && report.generation == link.wanted.generation;
+        if is_current && !report.needs_whole {
+            let missing = |task: &&WantedTask| !link.reported.contains_key(&task.incarnation);
+            let tasks = link.wanted.tasks.iter().filter(missing);
+            heard.missing = tasks.map(|task| (task.key, task.incarnation)).collect();
+            link.whole_at = None;
+        }
+        // What was sent a while ago and is not there was lost.
+        let is_behind = !is_current
+            && link.sent.as_ref().is_some_and(|sent| now.since_ms(sent.at) >= SENT_AGAIN_MS);
+        if report.needs_whole || is_behind {
+            link.sent = None;
+        }
+        out.push(ShardOutput::Heard(heard));
+        link.bring_up_to_date(self.term, now, out);
+    }
+}
+
+impl Link {
+    /// Sends what the machine lacks: differences where it is known what they build on, else everything.
+    fn bring_up_to_date(&mut self, term: u64, now: Timestamp, out: &mut Vec<ShardOutput>) {
+        let machine = self.wanted.machine;
+        let generation = self.wanted.generation;
+        let fence = Fence { term, generation };
+        let message = match &self.sent {
+            Some(sent) if sent.generation == generation => return,
+            Some(sent) => {
+                let wanted = &self.wanted.tasks;
+                let tasks = wanted.iter().filter(|t| sent.tasks.get(&t.incarnation) != Some(t));
+                let tasks = tasks.cloned().collect();
+                let is_wanted = |incarnation: &Incarnation| {
+                    wanted.binary_search_by_key(incarnation, |task| task.incarnation).is_ok()
+                };
+                let gone = sent.tasks.keys().filter(|&i| !is_wanted(i)).copied().collect();
+                Wanted { fence, base: Some(sent.generation), tasks, gone }
+            }
+            None => {
+                if self.whole_at.is_some_and(|at| now.since_ms(at) < WHOLE_AGAIN_MS) {
+                    return;
+                }
+                self.whole_at = Some(now);
+                Wanted { fence, base: None, tasks: self.wanted.tasks.clone(), gone: Vec::new() }
+            }
+        };
+        let tasks = self.wanted.tasks.iter().map(|task| (task.incarnation, task.clone())).collect();
+        self.sent = Some(Sent { at: now, generation, tasks });
+        out.push(ShardOutput::Wanted(machine, message));
+    }
+}
+
+/// What a task's report says that the state does not know yet.
+pub(crate) fn observations(
+    state: &State,
+    task: TaskKey,
+    incarnation: Incarnation,
+    reported: &ReportedState,
+    is_healthy: bool,
+) -> Vec<Observation> {
+    let seen = match reported {
+        ReportedState::Starting | ReportedState::Stopping => return Vec::new(),
+        ReportedState::Running => vec![Seen::Started, Seen::Health(is_healthy)],
+        ReportedState::Exited(cause) => vec![Seen::Exited(cause.clone())],
+    };
+    let seen = seen.into_iter().map(|seen| Observation { task, incarnation, seen });
+    seen.filter(|observation| is_news(state, observation)).collect()
+}
+
+/// Which of the things that can be seen of a task this is: one of each is kept.
+pub(crate) const fn kind(seen: &Seen) -> u8 {
+    match seen {
+        Seen::Started => 0,
+        Seen::Health(_) => 1,
+        Seen::Exited(_) => 2,
+    }
+}
+
+/// Whether the state does not know this yet.
+pub(crate) fn is_news(state: &State, observation: &Observation) -> bool {
+    let Observation { task, incarnation, seen } = observation;
+    let Some(id) = state.task_id(*task) else { return false };
+    match &state.record(id).phase {
+        Phase::Running { place, started_at, is_healthy } if place.incarnation == *incarnation => {
+            match seen {
+                Seen::Started => started_at.is_none(),
+                Seen::Health(is_now) => is_now != is_healthy,
+                Seen::Exited(_) => true,
+            }
+        }
+        Phase::Stopping { place, .. } if place.incarnation == *incarnation => {
+            matches!(seen, Seen::Exited(_))
+        }
+        Phase::Running { .. }
+        | Phase::Stopping { .. }
+        | Phase::Assigned(_)
+        | Phase::Waiting { .. }
+        | Phase::Dead { .. } => false,
+    }
+}
+
+/// An exit that nobody saw.
+pub(crate) const fn lost() -> Seen {
+    Seen::Exited(ExitCause::Lost)
+}

@@ -1,0 +1,341 @@
+//! Scheduling: when a pass is planned, on what, and what becomes of its plan.
+//!
+//! A pass reads an immutable snapshot and returns a plan, wherever there is time to run it; the plan is
+//! proposed, and each assignment is checked again where it is applied. Several schedulers may plan at once,
+//! each for the jobs that fall to it. The snapshot is kept current by the changes of each entry applied.
+//!
+//! Source: Borg (EuroSys '15) §3.2 and §3.4; Omega (EuroSys '13).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cell::borglet::TaskKey;
+use cell::live::{Assignment, Change, Entry, Op, Phase, State, Target, Timestamp};
+use cell::{Cell, Host, JobId, TaskId};
+use scheduler::{Accounting, PassOptions, Policy, QueueOrder, Rooms, Slot, Snapshot, Speed, pass};
+
+use crate::{Core, Output, PROPOSE_AGAIN_MS};
+
+/// So many assignments go into one entry. With some 30 bytes each an entry stays far below a megabyte.
+const ASSIGNMENT_COUNT_MAX: usize = 2_000;
+
+/// So many tasks are looked at in one pass at most, the most important first, so that a long queue does not
+/// hold up what comes after it. Our guess: half a second of work for tasks that are all different.
+const PASS_TASK_COUNT_MAX: usize = 20_000;
+
+/// A pass that left tasks pending is made again at the latest after so long: back-offs end, and what is in
+/// the way may have gone.
+const AGAIN_MS: u64 = 1_000;
+
+/// Dead rows of allocs, as a share of all rows, at which the snapshot is built anew: one in so many.
+const DEAD_ROW_SHARE: usize = 4;
+
+/// What a master keeps for its schedulers.
+#[derive(Debug, Default)]
+pub(crate) struct Planner {
+    /// The snapshot's own part, kept current; `None`: to be built anew.
+    rooms: Option<Rooms>,
+    /// Assignments that were proposed, and when.
+    proposed: BTreeMap<TaskKey, Timestamp>,
+    /// By scheduler: what it plans now.
+    planning: BTreeMap<u32, BTreeSet<TaskKey>>,
+    /// By scheduler: when it last began a pass, and whether that left tasks pending.
+    last: BTreeMap<u32, (Timestamp, bool)>,
+    /// Whether a change since the last pass may let more be placed.
+    has_news: bool,
+    pass_count: u64,
+}
+
+/// A pass to be planned.
+#[derive(Debug)]
+pub struct PlanRequest {
+    scheduler: u32,
+    cell: Cell,
+    rooms: Rooms,
+    queue: Vec<TaskId>,
+    /// The number of the job in each slot; 0: none.
+    uids: Vec<u64>,
+    policy: Policy,
+    seed: u64,
+    index: u64,
+    next_incarnation: u64,
+}
+
+/// A plan.
+#[derive(Debug)]
+pub struct PlanResult {
+    scheduler: u32,
+    index: u64,
+    next_incarnation: u64,
+    examined_count: usize,
+    pending_count: usize,
+    planned: Vec<Planned>,
+}
+
+/// One assignment of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    task: TaskKey,
+    on: Target,
+    gpu_devices: u16,
+    victims: Vec<TaskKey>,
+}
+
+impl PlanRequest {
+    /// Plans. The same request gives the same plan.
+    #[must_use]
+    pub fn run(self) -> PlanResult {
+        let snapshot = Snapshot::resume(&self.cell, self.rooms);
+        let options = PassOptions {
+            policy: self.policy,
+            queue: QueueOrder::RoundRobin,
+            seed: self.seed,
+            speed: Speed::default(),
+            pending_limit: None,
+        };
+        let plan = pass(&snapshot, &self.queue, &options);
+        let key = |id: TaskId| TaskKey { job: self.uids[id.job.index()], index: id.position };
+        let planned = plan.assignments.iter().map(|assignment| Planned {
+            task: key(assignment.task),
+            on: match plan.end.alloc(assignment.row) {
+                Some(alloc) => Target::Alloc(key(alloc)),
+                None => Target::Machine(plan.end.slot(assignment.row).machine),
+            },
+            gpu_devices: assignment.gpu_devices,
+            victims: assignment.victims.iter().map(|&victim| key(victim)).collect(),
+        });
+        PlanResult {
+            scheduler: self.scheduler,
+            index: self.index,
+            next_incarnation: self.next_incarnation,
+            examined_count: self.queue.len(),
+            pending_count: plan.pending.len(),
+            planned: planned.collect(),
+        }
+    }
+}
+
+impl Planner {
+    /// Another leads, or this one does: nothing is under way any more.
+    pub(crate) fn forget(&mut self) {
+        self.proposed.clear();
+        self.planning.clear();
+        self.last.clear();
+        self.has_news = true;
+    }
+
+    /// Follows the changes of an entry.
+    pub(crate) fn follow(&mut self, state: &State, changes: &[Change]) {
+        let Some(mut rooms) = self.rooms.take() else {
+            self.has_news |= !changes.is_empty();
+            return;
+        };
+        let cell = state.cell();
+        for change in changes {
+            match *change {
+                Change::Wanted(_) => {}
+                // Rows are machines in their order: more of them is another snapshot.
+                Change::Machines => {
+                    self.has_news = true;
+                    return;
+                }
+                Change::Job(_) => self.has_news = true,
+                Change::JobGone(_) => {}
+                // What was placed and removed again by the same entry has its last place by now, or none.
+                Change::Placed(id) => {
+                    if let Some(place) = state.task_place(id)
+                        && rooms.placement(id).is_none()
+                        && let Some(row) = row_of(&rooms, place.on)
+                    {
+                        rooms.place_recorded(cell, id, row, Some(place.gpu_devices));
+                    }
+                }
+                Change::Removed(id) => {
+                    if rooms.placement(id).is_some() {
+                        rooms.remove(id);
+                    }
+                    self.has_news = true;
+                }
+                Change::Recharged(id) => {
+                    if rooms.placement(id).is_some() {
+                        rooms.recharge(cell, id);
+                    }
+                    self.has_news = true;
+                }
+                Change::Open(machine, true) => {
+                    rooms.open(machine.index());
+                    self.has_news = true;
+                }
+                Change::Open(machine, false) => rooms.close(machine.index()),
+            }
+        }
+        self.rooms = Some(rooms);
+    }
+
+    /// An entry was applied: what of it was proposed from here is no longer under way.
+    pub(crate) fn came_back(&mut self, entry: &Entry) {
+        for command in &entry.commands {
+            if let Op::Assign { assignments } = &command.op {
+                for assignment in assignments {
+                    self.proposed.remove(&assignment.task);
+                }
+            }
+        }
+    }
+
+    /// The snapshot's own part, built anew if need be.
+    fn rooms(&mut self, state: &State) -> &Rooms {
+        let is_littered =
+            |rooms: &Rooms| rooms.dead_row_count() * DEAD_ROW_SHARE > state.cell().machines.len();
+        if self.rooms.as_ref().is_some_and(is_littered) {
+            self.rooms = None;
+        }
+        self.rooms.get_or_insert_with(|| {
+            let cell = state.cell();
+            let mut snapshot = Snapshot::recorded(cell, &Slot::all(cell), Accounting::Recorded);
+            for (id, machine) in state.machines() {
+                if !machine.is_open() {
+                    snapshot.close(id.index());
+                }
+            }
+            snapshot.into_rooms()
+        })
+    }
+}
+
+/// The row of a host; machines are rows in their order.
+fn row_of(rooms: &Rooms, host: Host) -> Option<usize> {
+    match host {
+        Host::Machine(machine) => Some(machine.index()),
+        Host::Alloc(alloc) => rooms.row_of_alloc(alloc),
+    }
+}
+
+impl Core {
+    /// The snapshot as schedulers see it now, for questions.
+    pub fn with_snapshot<T>(&mut self, ask: impl FnOnce(&Snapshot<'_>) -> T) -> T {
+        let rooms = self.planner.rooms(&self.state).clone();
+        ask(&Snapshot::resume(self.state.cell(), rooms))
+    }
+
+    /// Begins passes where there is something to plan.
+    pub(crate) fn plan(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        if self.leader.is_none() || self.state.waiting_count() == 0 {
+            return;
+        }
+        self.planner.proposed.retain(|_, at| now.since_ms(*at) < PROPOSE_AGAIN_MS);
+        let count = self.config.scheduler_count.max(1);
+        let has_news = self.planner.has_news;
+        for scheduler in 0..count {
+            if self.planner.planning.contains_key(&scheduler) {
+                continue;
+            }
+            let is_due = match self.planner.last.get(&scheduler) {
+                None => true,
+                Some((at, _)) => has_news || now.since_ms(*at) >= AGAIN_MS,
+            };
+            if is_due {
+                self.plan_one(now, scheduler, count, out);
+            }
+        }
+        // A scheduler that is busy now looks again when it is done.
+        self.planner.has_news = has_news && self.planner.planning.len() < count as usize;
+    }
+
+    fn plan_one(&mut self, now: Timestamp, scheduler: u32, count: u32, out: &mut Vec<Output>) {
+        let state = &self.state;
+        let planner = &mut self.planner;
+        let mut keys: Vec<TaskKey> = state
+            .waiting()
+            .filter(|key| key.job % u64::from(count) == u64::from(scheduler))
+            .filter(|key| !planner.proposed.contains_key(key) && state.is_eligible(*key, now))
+            .collect();
+        planner.last.insert(scheduler, (now, false));
+        if keys.is_empty() {
+            return;
+        }
+        if keys.len() > PASS_TASK_COUNT_MAX {
+            // Stable, so that within a priority the order of submission stays.
+            let priority = |key: &TaskKey| {
+                let id = state.task_id(*key).expect("it waits");
+                std::cmp::Reverse(state.cell().job(id.job).priority)
+            };
+            keys.sort_by_key(priority);
+            keys.truncate(PASS_TASK_COUNT_MAX);
+        }
+        let queue = keys.iter().filter_map(|key| state.task_id(*key)).collect();
+        let rooms = planner.rooms(state).clone();
+        planner.pass_count += 1;
+        let mut uids = vec![0; state.cell().jobs.len()];
+        for (slot, job) in state.jobs() {
+            uids[slot.index()] = job.uid;
+        }
+        planner.planning.insert(scheduler, keys.into_iter().collect());
+        out.push(Output::Plan(Box::new(PlanRequest {
+            scheduler,
+            cell: state.cell().clone(),
+            rooms,
+            queue,
+            uids,
+            policy: self.policy(),
+            seed: scheduler::mix(self.config.seed ^ self.planner.pass_count),
+            index: state.index(),
+            next_incarnation: state.next_numbers().0,
+        })));
+    }
+
+    /// The policy that the settings name; the default where no policy is called so.
+    fn policy(&self) -> Policy {
+        let wanted = &self.state.settings().policy;
+        let named = scheduler::policies().into_iter().find(|policy| policy.name() == wanted);
+        named.unwrap_or_else(|| scheduler::policies().swap_remove(0))
+    }
+
+    /// Takes in a finished plan: what still makes sense is proposed.
+    pub(crate) fn planned(&mut self, now: Timestamp, result: PlanResult, out: &mut Vec<Output>) {
+        let PlanResult {
+            scheduler,
+            index,
+            next_incarnation,
+            examined_count,
+            pending_count,
+            planned,
+        } = result;
+        let Some(leader) = &mut self.leader else { return };
+        if self.planner.planning.remove(&scheduler).is_none() {
+            return; // Planned for an earlier leader.
+        }
+        leader.stats.count_pass(examined_count, self.state.index().saturating_sub(index));
+        if let Some((_, has_pending)) = self.planner.last.get_mut(&scheduler) {
+            *has_pending = pending_count > 0;
+        }
+        let mut assignments = Vec::with_capacity(planned.len());
+        for Planned { task, on, gpu_devices, victims } in planned {
+            let victims = victims.into_iter().map(|victim| {
+                let place = self.state.task_id(victim).and_then(|id| self.state.task_place(id))?;
+                // Since the snapshot it may have been placed anew: that one was not looked at.
+                (place.incarnation.0 < next_incarnation).then_some((victim, place.incarnation))
+            });
+            // A victim that was itself placed by this plan has no number yet; what depends on it waits for
+            // the next pass.
+            if let Some(victims) = victims.collect::<Option<Vec<_>>>() {
+                self.planner.proposed.insert(task, now);
+                assignments.push(Assignment { task, on, gpu_devices, victims });
+            }
+        }
+        while !assignments.is_empty() {
+            let rest = assignments.split_off(assignments.len().min(ASSIGNMENT_COUNT_MAX));
+            let chunk = std::mem::replace(&mut assignments, rest);
+            self.propose(now, Op::Assign { assignments: chunk }, out);
+        }
+    }
+
+    /// The slots of a job and its tasks that wait, for questions.
+    #[must_use]
+    pub fn waiting_of(&self, slot: JobId) -> Vec<TaskId> {
+        let tasks = self.state.job_at(slot).tasks.iter().zip(0..);
+        tasks
+            .filter(|(task, _)| matches!(task.phase, Phase::Waiting { .. }))
+            .map(|(_, position)| TaskId { job: slot, position })
+            .collect()
+    }
+}

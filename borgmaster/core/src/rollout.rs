@@ -1,0 +1,72 @@
+//! Rolling updates: tasks of an older version are started anew, a few at a time, and only as long as those of
+//! the new version do well.
+//!
+//! Source: Borg (EuroSys '15) §2.3: updates are "generally done in a rolling fashion", with a limit on the
+//! number of tasks disrupted.
+
+use std::collections::BTreeSet;
+
+use cell::JobId;
+use cell::live::{EvictCause, Op, Phase, State, Timestamp};
+
+use crate::{Core, Output};
+
+/// How often the round is made, in milliseconds.
+const EVERY_MS: u64 = 500;
+
+impl Core {
+    pub(crate) fn rollout_round(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        let Some(leader) = &mut self.leader else { return };
+        if now.since_ms(leader.rounds.rollout) < EVERY_MS {
+            return;
+        }
+        leader.rounds.rollout = now;
+        let updating: BTreeSet<JobId> = self
+            .state
+            .jobs()
+            .filter(|(_, job)| job.restart_below > 1 && job.ended.is_none())
+            .map(|(slot, _)| slot)
+            .collect();
+        for slot in updating {
+            let tasks = next_tasks(&self.state, slot, now);
+            if !tasks.is_empty() {
+                self.propose(now, Op::Evict { tasks, cause: EvictCause::Updated }, out);
+            }
+        }
+    }
+}
+
+/// The tasks of a job to be started anew now.
+fn next_tasks(
+    state: &State,
+    slot: JobId,
+    now: Timestamp,
+) -> Vec<(cell::borglet::TaskKey, cell::borglet::Incarnation)> {
+    let job = state.job_at(slot);
+    let healthy_ms = u64::from(job.spec.run.healthy_seconds) * 1000;
+    let mut down: u32 = 0;
+    let mut old = Vec::new();
+    for (task, index) in job.tasks.iter().zip(0..job.spec.count) {
+        let is_old = task.version < job.restart_below;
+        match &task.phase {
+            Phase::Running { place, started_at, is_healthy } => {
+                let does_well = *is_healthy
+                    && started_at.is_some_and(|at| is_old || now.since_ms(at) >= healthy_ms);
+                if is_old {
+                    let key = cell::borglet::TaskKey { job: job.uid, index };
+                    // One that does not do well costs nothing to start anew.
+                    old.push((does_well, key, place.incarnation));
+                } else if !does_well {
+                    down += 1;
+                }
+            }
+            Phase::Waiting { .. } | Phase::Assigned(_) | Phase::Stopping { .. } => down += 1,
+            Phase::Dead { .. } => {}
+        }
+    }
+    let allowed = job.spec.run.update_max_down.saturating_sub(down);
+    let allowed = state.disruptions_left(slot).map_or(allowed, |left| allowed.min(left));
+    old.sort_unstable();
+    old.truncate(allowed as usize);
+    old.into_iter().map(|(_, key, incarnation)| (key, incarnation)).collect()
+}

@@ -1,0 +1,196 @@
+//! The life of jobs under one master.
+
+use cell::live::{EvictCause, Op, Settings, TaskStep, What};
+
+use crate::local::Local;
+
+fn job(name: &str, priority: u16, count: u32, cpu: &str, more: &str) -> String {
+    format!(
+        r#"{{"name": "{name}", "user": "ann", "priority": {priority}, "count": {count},
+            "limit": {{"cpu": "{cpu}", "ram": 256}}{more}}}"#
+    )
+}
+
+#[test]
+fn a_job_is_placed_runs_and_ends() {
+    let mut local = Local::new(3, Settings::default());
+    local.submit(&job("short", 100, 6, "1", ""));
+    local.run_ms(200);
+    assert_eq!(local.count("short", "starting") + local.count("short", "running"), 6);
+    local.run_ms(4_000);
+    assert_eq!(local.count("short", "finished"), 6);
+    assert!(local.core.state().job("short").unwrap().ended.is_some());
+    assert!(local.borglets.iter().all(|borglet| borglet.machine().alive().count() == 0));
+}
+
+#[test]
+fn a_preempted_task_gets_notice_and_comes_back() {
+    let mut local = Local::new(1, Settings::default());
+    local.submit(&job("stubborn", 100, 1, "3", r#", "run": {"grace_seconds": 3}"#));
+    local.run_ms(3_000);
+    assert_eq!(local.count("stubborn", "running"), 1);
+    local.submit(&job("prod", 200, 1, "3", ""));
+    local.run_ms(1_000);
+    assert_eq!((local.count("stubborn", "stopping"), local.count("prod", "assigned")), (1, 1));
+    // It ignores the notice and is killed when its grace has passed; then its room is free.
+    local.run_ms(9_000);
+    assert_eq!((local.count("stubborn", "pending"), local.count("prod", "running")), (1, 1));
+    local.ask(Op::Kill { job: "prod".to_owned(), indexes: None }).unwrap();
+    local.run_ms(5_000);
+    assert_eq!((local.count("stubborn", "running"), local.count("prod", "killed")), (1, 1));
+}
+
+#[test]
+fn tasks_of_a_lost_machine_run_elsewhere_and_the_old_copy_ends_when_it_heals() {
+    let mut local = Local::new(4, Settings::default());
+    let web = local.submit(&job("web", 200, 3, "1", r#", "different_machines": true"#));
+    local.run_ms(4_000);
+    assert_eq!(local.count("web", "running"), 3);
+    let lost = local.machine_of(web, 0).unwrap();
+    local.cut_off[lost.index()] = true;
+    local.run_ms(15_000);
+    assert_eq!(local.count("web", "running"), 3);
+    assert_ne!(local.machine_of(web, 0), Some(lost));
+    assert_eq!(local.borglets[lost.index()].machine().alive().count(), 1);
+    local.cut_off[lost.index()] = false;
+    local.run_ms(10_000);
+    assert_eq!(local.borglets[lost.index()].machine().alive().count(), 0);
+    assert_eq!(local.count("web", "running"), 3);
+}
+
+#[test]
+fn nothing_is_given_up_when_most_machines_vanish_at_once() {
+    let mut local = Local::new(4, Settings::default());
+    let web = local.submit(&job("web", 200, 8, "1", ""));
+    local.run_ms(4_000);
+    local.cut_off = vec![true, true, true, false];
+    local.run_ms(60_000);
+    assert_eq!(local.count("web", "running"), 8);
+    local.cut_off = vec![false; 4];
+    local.run_ms(10_000);
+    assert_eq!(local.count("web", "running"), 8);
+    assert_eq!(local.phase(web, 0), "running");
+}
+
+#[test]
+fn an_update_rolls_a_few_at_a_time_and_can_be_undone() {
+    let mut local = Local::new(4, Settings::default());
+    let text = |cpu: &str, command: &str| {
+        let run = format!(r#", "run": {{"update_max_down": 2, "command": ["{command}"]}}"#);
+        job("web", 200, 6, cpu, &run)
+    };
+    local.submit(&text("1", "one"));
+    local.run_ms(4_000);
+    let spec = Box::new(serde_json::from_str(&text("1", "two")).unwrap());
+    local.ask(Op::Update { spec }).unwrap();
+    let mut most_down = 0;
+    for _ in 0..1_000 {
+        local.run_ms(20);
+        most_down = most_down.max(6 - local.count("web", "running"));
+    }
+    assert_eq!(most_down, 2);
+    let is_at = |local: &Local, version| {
+        let job = local.core.state().job("web").unwrap();
+        job.tasks.iter().all(|task| task.version == version)
+    };
+    assert!(is_at(&local, 2));
+    local.ask(Op::Undo { job: "web".to_owned() }).unwrap();
+    local.run_ms(30_000);
+    assert!(is_at(&local, 3));
+    assert_eq!(local.core.state().job("web").unwrap().spec.run.command, ["one"]);
+}
+
+#[test]
+fn an_update_that_crashes_stops_rolling() {
+    let mut local = Local::new(4, Settings::default());
+    // The fake machine goes by the job's name, so the new version crashes by its limit: it fits nowhere.
+    let text = |cpu: &str| job("web", 200, 3, cpu, "");
+    local.submit(&text("1"));
+    local.run_ms(4_000);
+    let spec = Box::new(serde_json::from_str(&text("5")).unwrap());
+    local.ask(Op::Update { spec }).unwrap();
+    local.run_ms(20_000);
+    assert_eq!((local.count("web", "running"), local.count("web", "pending")), (2, 1));
+    local.ask(Op::Undo { job: "web".to_owned() }).unwrap();
+    local.run_ms(10_000);
+    assert_eq!(local.count("web", "running"), 3);
+}
+
+#[test]
+fn a_drained_machine_empties_within_the_limit_on_disruption() {
+    let mut local = Local::new(3, Settings::default());
+    let web = local.submit(&job("web", 200, 6, "1", r#", "max_disrupted": 1"#));
+    local.run_ms(4_000);
+    let machine = local.machine_of(web, 0).unwrap();
+    local.ask(Op::Drain { machine: format!("m{}", machine.0) }).unwrap();
+    let mut most_down = 0;
+    for _ in 0..2_000 {
+        local.run_ms(20);
+        most_down = most_down.max(6 - local.count("web", "running"));
+    }
+    assert_eq!(most_down, 1);
+    assert_eq!(local.count("web", "running"), 6);
+    assert!(local.core.state().machine_at(machine).tasks().is_empty());
+    local.ask(Op::RemoveMachine { machine: format!("m{}", machine.0) }).unwrap();
+}
+
+#[test]
+fn a_crash_loop_backs_off() {
+    let mut local = Local::new(2, Settings::default());
+    local.submit(&job("crash", 100, 1, "1", ""));
+    local.run_ms(60_000);
+    let placed = local.core.state().job("crash").unwrap().tasks[0].placed_count;
+    // Back-offs of 1, 2, 4, 8, 16, 32 s: six or seven starts in a minute.
+    assert!((5..=7).contains(&placed), "{placed}");
+}
+
+#[test]
+fn idle_reservations_decay_and_make_room_for_batch() {
+    let settings = Settings { reservation_hold_ms: 10_000, ..Settings::default() };
+    let mut local = Local::new(1, settings);
+    local.submit(&job("idle", 200, 1, "4", ""));
+    local.run_ms(4_000);
+    local.submit(&job("batch", 100, 1, "3", ""));
+    local.run_ms(10_000);
+    assert_eq!(local.count("batch", "pending"), 1);
+    // Usage is 0.4 cores: with the margin the reservation falls towards 0.46 of 4.
+    local.run_ms(900_000);
+    assert_eq!(local.count("batch", "running"), 1);
+}
+
+#[test]
+fn what_starts_after_another_waits_for_it() {
+    let mut local = Local::new(1, Settings::default());
+    local.submit(&job("short", 100, 1, "1", ""));
+    local.submit(&job("then", 100, 1, "1", r#", "run": {"start_after": ["short"]}"#));
+    local.run_ms(500);
+    assert_eq!(local.count("then", "pending"), 1);
+    local.run_ms(6_000);
+    assert_eq!(local.count("then", "running"), 1);
+}
+
+#[test]
+fn every_eviction_is_an_event_with_its_cause() {
+    let mut local = Local::new(1, Settings::default());
+    local.submit(&job("low", 100, 1, "3", ""));
+    local.run_ms(3_000);
+    local.submit(&job("high", 200, 1, "3", ""));
+    local.run_ms(3_000);
+    let steps: Vec<TaskStep> = local
+        .events
+        .iter()
+        .filter_map(|event| match &event.what {
+            What::Task { job, step, .. } if &**job == "low" => Some(step.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        steps,
+        [
+            TaskStep::Scheduled,
+            TaskStep::Started,
+            TaskStep::Notified(EvictCause::Preempted),
+            TaskStep::Evicted(EvictCause::Preempted),
+        ]
+    );
+}

@@ -1,0 +1,713 @@
+//! One replica of the log: raft-rs's Ready loop, in its documented order, with asynchronous appends.
+//!
+//! In: ticks, messages of other replicas, proposals, finished writes. Out, by [`Node::drain`]: what to write,
+//! what to send, what is committed. Payloads are bytes. Deterministic: the same inputs give the same outputs;
+//! election time-outs, which raft-rs draws by itself, are set from the seed.
+//!
+//! A leader's messages go out before its own write is done; a follower's only after (Ongaro, "Consensus",
+//! §10.2.1). Nothing is given out as committed that a majority has not on disk.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use protobuf::Message as _;
+use raft::eraftpb::{self, ConfChangeSingle, ConfChangeType, ConfChangeV2, MessageType};
+use raft::{RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::log::Log;
+use crate::transfer::{Incoming, Outgoing, Progress};
+use crate::types::{Entry, HardState, Loaded, Members, Snapshot, Write};
+use crate::wire::{Envelope, WireError};
+
+/// How a node goes about its work.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its number, from 1.
+    pub id: u64,
+    /// Seeds election time-outs.
+    pub seed: u64,
+    /// A follower that heard no leader for at least so many ticks stands for election.
+    pub election_ticks: usize,
+    /// A leader makes itself heard every so many ticks.
+    pub heartbeat_ticks: usize,
+    /// So many bytes of entries go into one message.
+    pub append_byte_count_max: u64,
+    /// So many bytes of entries may be proposed and not committed.
+    pub uncommitted_byte_count_max: u64,
+    /// A checkpoint is due once the log after the last one has so many bytes.
+    pub log_byte_count_max: usize,
+    /// So many entries before a checkpoint are kept for followers that are behind.
+    pub kept_entry_count: u64,
+    /// Bugs that are switched on.
+    #[cfg(debug_assertions)]
+    pub mutations: std::collections::BTreeSet<Mutation>,
+}
+
+impl Config {
+    /// The usual values.
+    #[must_use]
+    pub fn new(id: u64, seed: u64) -> Self {
+        Self {
+            id,
+            seed,
+            election_ticks: 10,
+            heartbeat_ticks: 2,
+            append_byte_count_max: 1 << 20,
+            uncommitted_byte_count_max: 16 << 20,
+            log_byte_count_max: 64 << 20,
+            kept_entry_count: 1_000,
+            #[cfg(debug_assertions)]
+            mutations: std::collections::BTreeSet::new(),
+        }
+    }
+}
+
+/// A bug that can be switched on by name, to show that the simulation finds it. Exists in test builds alone.
+#[cfg(debug_assertions)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutation {
+    /// A write counts as on disk at once.
+    IgnoreFsync,
+    /// What was proposed counts as committed at once.
+    SkipQuorum,
+}
+
+/// A change of replicas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// Gets the log, and does not vote yet.
+    AddLearner {
+        /// Its number.
+        id: u64,
+        /// Where it listens.
+        address: String,
+    },
+    /// A learner that has the log votes from now on.
+    Promote {
+        /// Its number.
+        id: u64,
+    },
+    /// Takes part no longer.
+    Remove {
+        /// Its number.
+        id: u64,
+    },
+    /// A learner takes the place of a voter, in one joint change.
+    Replace {
+        /// The learner.
+        new: u64,
+        /// The voter.
+        old: u64,
+    },
+}
+
+/// Why something was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Another leads.
+    #[error("replica {leader:?} leads")]
+    NotLeader {
+        /// Who, if that is known.
+        leader: Option<u64>,
+    },
+    /// Too much is under way.
+    #[error("too much is under way")]
+    Busy,
+    /// The disk takes no writes.
+    #[error("no space is left on the disk")]
+    NoSpace,
+    /// Another change of replicas is under way, or this one makes no sense.
+    #[error("{0}")]
+    Membership(&'static str),
+}
+
+/// What a node wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// To be written, then told by [`Node::persisted`] or [`Node::persist_failed`].
+    Persist(Write),
+    /// To be sent to another replica; may be lost.
+    Send {
+        /// Which.
+        to: u64,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// Committed, in order, each once.
+    Commit(Entry),
+    /// The state as of an index, in place of the entries up to it.
+    Restore(Snapshot),
+    /// A read may be answered once this index is applied.
+    ReadReady {
+        /// The read.
+        token: u64,
+        /// The index.
+        index: u64,
+    },
+    /// It leads from now on, and has given out all that earlier leaders committed.
+    Leads {
+        /// Its term.
+        term: u64,
+    },
+    /// It follows from now on.
+    Follows {
+        /// Whom, if that is known.
+        leader: Option<u64>,
+    },
+    /// Another replica's owner sent this.
+    Owner {
+        /// Which.
+        from: u64,
+        /// What.
+        bytes: Vec<u8>,
+    },
+}
+
+/// A replica of the log.
+pub struct Node {
+    raw: RawNode<Log>,
+    config: Config,
+    out: Vec<Output>,
+    /// Writes that are not known to be on disk, with the messages that wait for them.
+    writes: VecDeque<(Write, Vec<eraftpb::Message>)>,
+    /// Ticks since a write failed; `None`: none did.
+    failed: Option<u32>,
+    outgoing: BTreeMap<u64, Outgoing>,
+    incoming: Incoming,
+    /// The term in which it said that it leads.
+    leads: Option<u64>,
+    leader: Option<u64>,
+    timeout_of: (u64, StateRole),
+    applied: u64,
+    compact: Option<Write>,
+    number: u64,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("id", &self.config.id)
+            .field("term", &self.raw.raft.term)
+            .field("leads", &self.leads)
+            .field("applied", &self.applied)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A write that failed is tried again after so many ticks.
+const WRITE_AGAIN_TICKS: u32 = 5;
+
+/// A learner may vote once it is no further behind than so many entries.
+const CAUGHT_UP_ENTRY_COUNT: u64 = 100;
+
+impl Node {
+    /// A node with what its engine holds. One that holds nothing waits to be added to others.
+    ///
+    /// # Errors
+    /// If raft makes nothing of it.
+    pub fn new(config: Config, loaded: Loaded) -> Result<Self, raft::Error> {
+        let applied = loaded.snapshot.index;
+        let raft_config = raft::Config {
+            id: config.id,
+            election_tick: config.election_ticks,
+            heartbeat_tick: config.heartbeat_ticks,
+            applied,
+            max_size_per_msg: config.append_byte_count_max,
+            max_inflight_msgs: 256,
+            check_quorum: true,
+            pre_vote: true,
+            min_election_tick: config.election_ticks,
+            max_election_tick: config.election_ticks * 2,
+            read_only_option: ReadOnlyOption::Safe,
+            skip_bcast_commit: false,
+            batch_append: true,
+            priority: 0,
+            max_uncommitted_size: config.uncommitted_byte_count_max,
+            max_committed_size_per_ready: 4 << 20,
+        };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let raw = RawNode::new(&raft_config, Log::new(loaded), &logger)?;
+        let mut node = Self {
+            raw,
+            config,
+            out: Vec::new(),
+            writes: VecDeque::new(),
+            failed: None,
+            outgoing: BTreeMap::new(),
+            incoming: Incoming::default(),
+            leads: None,
+            leader: None,
+            timeout_of: (u64::MAX, StateRole::Follower),
+            applied,
+            compact: None,
+            number: 0,
+        };
+        node.settle_timeout();
+        Ok(node)
+    }
+
+    /// What an engine of a new cell holds at first: a snapshot of nothing, at index 1, with its voters. Every
+    /// voter begins with the same.
+    #[must_use]
+    pub fn first(voters: &[u64], data: Vec<u8>) -> Write {
+        let members = Members { voters: voters.to_vec(), ..Members::default() };
+        let snapshot = Snapshot { index: 1, term: 1, members, data };
+        let hard_state = Some(HardState { term: 1, vote: 0, commit: 1 });
+        Write { snapshot: Some(snapshot), hard_state, must_sync: true, ..Write::default() }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn id(&self) -> u64 {
+        self.config.id
+    }
+
+    /// Who leads, as far as it knows.
+    #[must_use]
+    pub const fn leader(&self) -> Option<u64> {
+        self.leader
+    }
+
+    /// The term in which it leads.
+    #[must_use]
+    pub const fn leads(&self) -> Option<u64> {
+        self.leads
+    }
+
+    /// Its term.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.raw.raft.term
+    }
+
+    /// Who takes part.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        self.raw.raft.store().members()
+    }
+
+    /// The last index of its log, committed or not.
+    #[must_use]
+    pub fn last_index(&self) -> u64 {
+        self.raw.raft.raft_log.last_index()
+    }
+
+    /// Whether the disk takes no writes.
+    #[must_use]
+    pub const fn has_no_space(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// Whether the log has grown so much that a checkpoint is due.
+    #[must_use]
+    pub fn wants_checkpoint(&self) -> bool {
+        let log = self.raw.raft.store();
+        self.applied > log.snapshot_index() && log.byte_count() > self.config.log_byte_count_max
+    }
+
+    /// A tick has passed.
+    pub fn tick(&mut self) {
+        self.raw.tick();
+        self.settle_timeout();
+        if let Some(ticks) = &mut self.failed {
+            *ticks += 1;
+            if *ticks % WRITE_AGAIN_TICKS == 0 {
+                for (write, _) in &self.writes {
+                    self.out.push(Output::Persist(write.clone()));
+                }
+            }
+        }
+        let mut given_up = Vec::new();
+        for (&to, outgoing) in &mut self.outgoing {
+            let (progress, chunks) = outgoing.tick();
+            if progress == Progress::GivenUp {
+                given_up.push(to);
+            }
+            for chunk in chunks {
+                self.out.push(Output::Send { to, bytes: Envelope::Chunk(chunk).to_bytes() });
+            }
+        }
+        for to in given_up {
+            self.outgoing.remove(&to);
+            self.raw.report_snapshot(to, SnapshotStatus::Failure);
+        }
+    }
+
+    /// Another replica sent something.
+    ///
+    /// # Errors
+    /// If it is not understood; then nothing has changed.
+    pub fn receive(&mut self, from: u64, bytes: &[u8]) -> Result<(), WireError> {
+        match Envelope::from_bytes(bytes)? {
+            Envelope::Raft(bytes) => {
+                let message = eraftpb::Message::parse_from_bytes(&bytes);
+                let message = message.map_err(|_| WireError::Malformed)?;
+                if message.from != from || message.get_msg_type() == MessageType::MsgSnapshot {
+                    return Err(WireError::Malformed);
+                }
+                self.step(message);
+            }
+            Envelope::Chunk(chunk) => {
+                let got = Envelope::Got { index: chunk.index, number: chunk.number };
+                self.out.push(Output::Send { to: from, bytes: got.to_bytes() });
+                let index = chunk.index;
+                if let Some((message, data)) = self.incoming.take(chunk) {
+                    let message = eraftpb::Message::parse_from_bytes(&message);
+                    let mut message = message.map_err(|_| WireError::Malformed)?;
+                    message.mut_snapshot().data = data.into();
+                    self.step(message);
+                    self.incoming.finished(index);
+                }
+            }
+            Envelope::Got { index, number } => {
+                let Some(outgoing) = self.outgoing.get_mut(&from) else { return Ok(()) };
+                if outgoing.index != index {
+                    return Ok(());
+                }
+                if outgoing.got(number) == Progress::Done {
+                    self.outgoing.remove(&from);
+                    self.raw.report_snapshot(from, SnapshotStatus::Finish);
+                } else {
+                    for chunk in outgoing.more() {
+                        let bytes = Envelope::Chunk(chunk).to_bytes();
+                        self.out.push(Output::Send { to: from, bytes });
+                    }
+                }
+            }
+            Envelope::Owner(bytes) => self.out.push(Output::Owner { from, bytes }),
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, message: eraftpb::Message) {
+        // What raft does not take is of a replica that is no member, or too old: it is lost.
+        let _ = self.raw.step(message);
+        self.settle_timeout();
+    }
+
+    /// A message to another replica's owner; may be lost.
+    pub fn tell(&mut self, to: u64, bytes: Vec<u8>) {
+        self.out.push(Output::Send { to, bytes: Envelope::Owner(bytes).to_bytes() });
+    }
+
+    /// Proposes an entry; its index, if it is committed in this term.
+    ///
+    /// # Errors
+    /// If this one does not lead, too much is under way, or the disk is full.
+    pub fn propose(&mut self, data: Vec<u8>) -> Result<u64, Refused> {
+        self.may_propose()?;
+        self.raw.propose(Vec::new(), data).map_err(|_| Refused::Busy)?;
+        Ok(self.last_index())
+    }
+
+    fn may_propose(&self) -> Result<(), Refused> {
+        if self.failed.is_some() {
+            return Err(Refused::NoSpace);
+        }
+        if self.leads.is_none() {
+            return Err(Refused::NotLeader {
+                leader: self.leader.filter(|&id| id != self.config.id),
+            });
+        }
+        // While leadership is handed over raft drops proposals.
+        if self.raw.raft.lead_transferee.is_some() {
+            return Err(Refused::Busy);
+        }
+        Ok(())
+    }
+
+    /// Proposes a change of replicas; its index, if it is committed in this term.
+    ///
+    /// # Errors
+    /// As [`Node::propose`]; and if the change makes no sense now.
+    pub fn propose_membership(&mut self, membership: &Membership) -> Result<u64, Refused> {
+        self.may_propose()?;
+        if self.raw.raft.has_pending_conf() {
+            return Err(Refused::Membership("another change of replicas is under way: try again"));
+        }
+        let members = self.members().clone();
+        let mut change = ConfChangeV2::default();
+        let mut context = Vec::new();
+        let single = |id: u64, kind| {
+            let mut single = ConfChangeSingle { node_id: id, ..ConfChangeSingle::default() };
+            single.set_change_type(kind);
+            single
+        };
+        let changes = match membership {
+            Membership::AddLearner { id, address } => {
+                if members.contains(*id) || *id == 0 {
+                    return Err(Refused::Membership("that replica takes part already"));
+                }
+                context = postcard::to_allocvec(&(id, address)).expect("it can be written");
+                vec![single(*id, ConfChangeType::AddLearnerNode)]
+            }
+            Membership::Promote { id } => {
+                self.may_vote(*id)?;
+                vec![single(*id, ConfChangeType::AddNode)]
+            }
+            Membership::Remove { id } => {
+                if !members.contains(*id) {
+                    return Err(Refused::Membership("no such replica takes part"));
+                }
+                if members.voters == [*id] {
+                    return Err(Refused::Membership("the last voter cannot be removed"));
+                }
+                vec![single(*id, ConfChangeType::RemoveNode)]
+            }
+            Membership::Replace { new, old } => {
+                self.may_vote(*new)?;
+                if !members.voters.contains(old) {
+                    return Err(Refused::Membership("the replica to be replaced is no voter"));
+                }
+                vec![
+                    single(*new, ConfChangeType::AddNode),
+                    single(*old, ConfChangeType::RemoveNode),
+                ]
+            }
+        };
+        change.set_changes(changes.into());
+        self.raw.propose_conf_change(context, change).map_err(|_| Refused::Busy)?;
+        Ok(self.last_index())
+    }
+
+    /// Whether a learner has the log, so that it may vote.
+    fn may_vote(&self, id: u64) -> Result<(), Refused> {
+        if !self.members().learners.contains(&id) {
+            return Err(Refused::Membership("that replica is no learner: add it first"));
+        }
+        let matched = self.raw.raft.prs().get(id).map_or(0, |progress| progress.matched);
+        if matched + CAUGHT_UP_ENTRY_COUNT < self.last_index() {
+            return Err(Refused::Membership("the learner has not caught up yet: try again later"));
+        }
+        Ok(())
+    }
+
+    /// Asks for the index that a linearizable read has to wait for; the answer may get lost.
+    pub fn read(&mut self, token: u64) {
+        self.raw.read_index(token.to_le_bytes().to_vec());
+    }
+
+    /// The entries of the log in memory from an index on, as far as they were given out.
+    #[must_use]
+    pub fn entries_from(&self, index: u64) -> Vec<Entry> {
+        let log = self.raw.raft.store();
+        let from = index.max(log.first());
+        log.range(from, self.applied + 1).map(Entry::from).collect()
+    }
+
+    /// Hands leadership over; for the replica that leads.
+    pub fn transfer(&mut self, to: u64) {
+        self.raw.transfer_leader(to);
+    }
+
+    /// The voter that should lead next if this one goes: the one with most of the log.
+    #[must_use]
+    pub fn successor(&self) -> Option<u64> {
+        let voters = self.members().voters.iter().filter(|&&id| id != self.config.id);
+        voters.copied().max_by_key(|&id| {
+            let matched = self.raw.raft.prs().get(id).map_or(0, |progress| progress.matched);
+            (matched, std::cmp::Reverse(id))
+        })
+    }
+
+    /// A write is on disk, and with it all before.
+    pub fn persisted(&mut self, number: u64) {
+        if self.failed.is_some() && self.writes.front().is_some_and(|(w, _)| w.number <= number) {
+            self.failed = None;
+        }
+        let mut messages = Vec::new();
+        let mut highest_ready = None;
+        while self.writes.front().is_some_and(|(write, _)| write.number <= number) {
+            let Some((write, waiting)) = self.writes.pop_front() else { break };
+            messages.extend(waiting);
+            highest_ready = Some(write.number);
+        }
+        if let Some(number) = highest_ready {
+            self.raw.on_persist_ready(number);
+        }
+        self.send(messages);
+    }
+
+    /// A write failed: nothing of it, nor of any after it, is on disk. The owner skips writes until this one
+    /// comes again.
+    pub fn persist_failed(&mut self, number: u64) {
+        if self.writes.iter().any(|(write, _)| write.number == number) && self.failed.is_none() {
+            self.failed = Some(0);
+            if self.raw.raft.state == StateRole::Leader {
+                let term = self.raw.raft.term;
+                self.raw.raft.become_follower(term, raft::INVALID_ID);
+            }
+        }
+    }
+
+    /// The state as of an index that was given out, in place of the log up to it.
+    pub fn checkpoint(&mut self, index: u64, data: Vec<u8>) {
+        let log = self.raw.raft.store();
+        assert!(index <= self.applied, "only what was given out can be in a checkpoint");
+        let Some(term) = log.term_of(index).filter(|_| index > log.snapshot_index()) else {
+            return;
+        };
+        let snapshot = Snapshot { index, term, members: log.members().clone(), data };
+        let below = (index + 1).saturating_sub(self.config.kept_entry_count).max(log.first());
+        self.raw.raft.mut_store().compact(&snapshot, below);
+        let compact_below = Some(below);
+        self.compact = Some(Write { snapshot: Some(snapshot), compact_below, ..Write::default() });
+    }
+
+    /// Everything that is to be done by now.
+    pub fn drain(&mut self) -> Vec<Output> {
+        while self.raw.has_ready() || self.compact.is_some() {
+            self.ready();
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    fn ready(&mut self) {
+        let mut ready = self.raw.ready();
+        self.number = ready.number();
+        if let Some(soft) = ready.ss() {
+            let leader = (soft.leader_id != 0).then_some(soft.leader_id);
+            if self.leads.is_some() && soft.raft_state != StateRole::Leader {
+                self.leads = None;
+                self.outgoing.clear();
+                self.out.push(Output::Follows { leader });
+            } else if leader != self.leader && soft.raft_state != StateRole::Leader {
+                self.out.push(Output::Follows { leader });
+            }
+            self.leader = leader;
+        }
+        let messages = ready.take_messages();
+        self.send(messages);
+        for state in ready.take_read_states() {
+            if let Ok(token) = state.request_ctx.as_slice().try_into() {
+                let token = u64::from_le_bytes(token);
+                self.out.push(Output::ReadReady { token, index: state.index });
+            }
+        }
+        let mut write = self.compact.take().unwrap_or_default();
+        write.number = ready.number();
+        if !ready.snapshot().is_empty() {
+            let raw = ready.snapshot();
+            let meta = raw.get_metadata();
+            let snapshot = Snapshot {
+                index: meta.index,
+                term: meta.term,
+                members: meta.get_conf_state().into(),
+                data: raw.data.to_vec(),
+            };
+            self.raw.raft.mut_store().reset(&snapshot);
+            self.applied = snapshot.index;
+            self.out.push(Output::Restore(snapshot.clone()));
+            write.compact_below = Some(snapshot.index + 1);
+            write.snapshot = Some(snapshot);
+        }
+        let committed = ready.take_committed_entries();
+        self.commit(committed);
+        let entries = ready.take_entries();
+        self.raw.raft.mut_store().append(&entries);
+        write.entries = entries.iter().map(Into::into).collect();
+        if let Some(hard_state) = ready.hs() {
+            let hard_state = hard_state.into();
+            self.raw.raft.mut_store().set_hard_state(hard_state);
+            write.hard_state = Some(hard_state);
+        }
+        write.must_sync = ready.must_sync() || write.snapshot.is_some();
+        let waiting = ready.take_persisted_messages();
+        self.raw.advance_append_async(ready);
+        self.write(write, waiting);
+        self.settle_timeout();
+        self.take_the_lead();
+    }
+
+    fn write(&mut self, write: Write, waiting: Vec<eraftpb::Message>) {
+        #[cfg(debug_assertions)]
+        let is_ignored = self.config.mutations.contains(&Mutation::IgnoreFsync);
+        #[cfg(not(debug_assertions))]
+        let is_ignored = false;
+        let is_nothing = write.snapshot.is_none()
+            && write.entries.is_empty()
+            && write.hard_state.is_none()
+            && write.compact_below.is_none();
+        // With nothing to write, and nothing before it under way, there is nothing to wait for.
+        if is_nothing && self.writes.is_empty() {
+            self.raw.on_persist_ready(write.number);
+            self.send(waiting);
+            return;
+        }
+        let number = write.number;
+        if self.failed.is_none() {
+            self.out.push(Output::Persist(write.clone()));
+        }
+        self.writes.push_back((write, waiting));
+        if is_ignored {
+            self.persisted(number);
+        }
+    }
+
+    fn commit(&mut self, entries: Vec<eraftpb::Entry>) {
+        for raw in &entries {
+            let entry = Entry::from(raw);
+            if entry.kind == crate::types::EntryKind::Membership {
+                let change = ConfChangeV2::parse_from_bytes(&entry.data).unwrap_or_default();
+                if let Ok(members) = self.raw.apply_conf_change(&change) {
+                    self.raw.raft.mut_store().set_members((&members).into());
+                }
+            }
+            self.applied = entry.index;
+            self.out.push(Output::Commit(entry));
+        }
+        if !entries.is_empty() {
+            self.raw.advance_apply_to(self.applied);
+        }
+    }
+
+    /// Says that it leads once an entry of its own term has been given out.
+    fn take_the_lead(&mut self) {
+        let raft = &self.raw.raft;
+        let is_ready = raft.state == StateRole::Leader
+            && self.raw.raft.store().term_of(self.applied) == Some(raft.term);
+        if is_ready && self.leads.is_none() {
+            let term = raft.term;
+            self.leads = Some(term);
+            self.out.push(Output::Leads { term });
+        }
+    }
+
+    fn send(&mut self, messages: Vec<eraftpb::Message>) {
+        for message in messages {
+            let to = message.to;
+            if message.get_msg_type() == MessageType::MsgSnapshot {
+                let index = message.get_snapshot().get_metadata().index;
+                let data = self.raw.raft.store().data();
+                let message = message.write_to_bytes().expect("a message can be written");
+                let mut outgoing = Outgoing::new(message, index, data);
+                for chunk in outgoing.more() {
+                    self.out.push(Output::Send { to, bytes: Envelope::Chunk(chunk).to_bytes() });
+                }
+                self.outgoing.insert(to, outgoing);
+                continue;
+            }
+            let bytes = message.write_to_bytes().expect("a message can be written");
+            self.out.push(Output::Send { to, bytes: Envelope::Raft(bytes).to_bytes() });
+        }
+    }
+
+    /// raft-rs draws a new election time-out at each reset, from a generator of its own: put one of the seed
+    /// in its place.
+    fn settle_timeout(&mut self) {
+        let now = (self.raw.raft.term, self.raw.raft.state);
+        if now == self.timeout_of {
+            return;
+        }
+        self.timeout_of = now;
+        let (term, state) = now;
+        let mut text = [0; 32];
+        text[..8].copy_from_slice(&self.config.seed.to_le_bytes());
+        text[8..16].copy_from_slice(&self.config.id.to_le_bytes());
+        text[16..24].copy_from_slice(&term.to_le_bytes());
+        text[24] = state as u8;
+        let range = self.config.election_ticks as u64;
+        let extra = usize::try_from(xxh3_64(&text) % range).expect("below the range");
+        self.raw.raft.set_randomized_election_timeout(self.config.election_ticks + extra);
+    }
+}

@@ -1,0 +1,577 @@
+//! A replica with its master: the log below, the cell's state and decisions above.
+//!
+//! In: messages of other replicas, clients' requests, what borglets report, finished writes and plans, time.
+//! Out: what has to be written, sent, answered and planned. The daemon and the simulation carry it out; this
+//! module alone knows how the log and the core fit together: what is proposed when, what is applied when a
+//! read may be answered, when a checkpoint is taken, and that the replicas agree.
+//!
+//! Every [`HASH_EVERY`] entries a replica tells the others the hash of its state; one that finds itself in
+//! the minority stops.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use borgmaster_core::{
+    Core, Heard, Input as CoreInput, Output as CoreOutput, PlanRequest, PlanResult, Token,
+    WantedSet,
+};
+use cell::live::{Event, Op, Outcome, Request, State, Timestamp};
+
+use serde::{Deserialize, Serialize};
+
+use crate::node::{self, Node, Refused};
+use crate::types::{Entry, EntryKind, Loaded, Write};
+
+/// The hashes of states are compared each time that the index is a multiple of this.
+pub const HASH_EVERY: u64 = 256;
+
+/// So many hashes are kept for comparison with what comes late.
+const HASH_COUNT_MAX: usize = 64;
+
+/// What can happen to a replica.
+#[derive(Debug)]
+pub enum Input {
+    /// Time passed; in steps of the log's tick.
+    Tick,
+    /// Another replica sent this.
+    Message {
+        /// Which.
+        from: u64,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// A client wants something done.
+    Mutate {
+        /// For the answer.
+        token: Token,
+        /// Names the request.
+        request: Request,
+        /// What is wanted.
+        op: Op,
+    },
+    /// A client wants to read a state that holds all that was acknowledged before.
+    Read {
+        /// For the answer.
+        token: Token,
+    },
+    /// The set of replicas is to change.
+    Membership {
+        /// For the answer.
+        token: Token,
+        /// How.
+        change: node::Membership,
+    },
+    /// Another replica should lead.
+    Transfer {
+        /// Which.
+        to: u64,
+    },
+    /// A write is on the disk.
+    Persisted {
+        /// Its number.
+        number: u64,
+    },
+    /// A write failed, and nothing of it is on the disk.
+    PersistFailed {
+        /// Its number.
+        number: u64,
+    },
+    /// A machine was heard.
+    Heard(Heard),
+    /// A pass was planned.
+    Planned(PlanResult),
+}
+
+/// What a replica wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// To be written, then told as [`Input::Persisted`] or [`Input::PersistFailed`].
+    Persist(Write),
+    /// To be sent to another replica; may be lost.
+    Send {
+        /// Which.
+        to: u64,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// A client's answer.
+    Answer {
+        /// Whose.
+        token: Token,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Something happened in the cell.
+    Event(Event),
+    /// A machine is to run this; only from the one that leads.
+    Wanted(WantedSet),
+    /// A pass to be planned, and given back as [`Input::Planned`].
+    Plan(Box<PlanRequest>),
+    /// This replica leads from now on, in this term, or no longer does.
+    Leads(Option<u64>),
+    /// Other links to machines are needed.
+    Machines,
+    /// The replica must stop.
+    Stop {
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+/// The answer to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The operation was done, or rejected.
+    Outcome(Outcome),
+    /// The state may be read now: [`Server::state`] holds all that was acknowledged when the read began.
+    Readable,
+    /// The set of replicas changes as asked.
+    Membership,
+    /// The change of replicas makes no sense now.
+    Refused(&'static str),
+    /// Another replica leads; `None`: nobody that is known.
+    NotLeader {
+        /// Which.
+        leader: Option<u64>,
+    },
+    /// Too much is under way: try again later.
+    Busy,
+    /// There is no room on the disk for writes.
+    NoSpace,
+    /// A change of leader came in between: whether it was done is not known. Ask again under the same number.
+    Unknown,
+}
+
+/// A replica with its master.
+#[derive(Debug)]
+pub struct Server {
+    node: Node,
+    core: Core,
+    /// What each client's proposal stands for, by its index in the log.
+    changes: BTreeMap<u64, Token>,
+    /// Operations that were proposed and have no answer yet.
+    asked: BTreeSet<Token>,
+    /// Reads under way in the log, with the ticks since they were asked for.
+    reads: BTreeMap<u64, (Token, u32)>,
+    next_read: u64,
+    /// Reads that wait until so much is applied.
+    readable: Vec<(u64, Token)>,
+    /// Where replicas listen, as far as the log says.
+    addresses: BTreeMap<u64, String>,
+    hashes: Hashes,
+    is_stopped: bool,
+}
+
+/// Hashes of states, by index: this replica's own, and what others said.
+#[derive(Debug, Default)]
+struct Hashes {
+    own: BTreeMap<u64, u128>,
+    others: BTreeMap<u64, BTreeMap<u64, u128>>,
+}
+
+/// A checkpoint: what a snapshot of the log holds.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Checkpoint {
+    addresses: BTreeMap<u64, String>,
+    /// Empty: a cell with nothing in it.
+    state: Vec<u8>,
+}
+
+/// So many operations of clients may be under way.
+const ASKED_COUNT_MAX: usize = 8_192;
+
+/// So many reads may be under way.
+const READ_COUNT_MAX: usize = 8_192;
+
+/// A read that got no answer from the log is asked for again after so many ticks, and given up after three
+/// times as many.
+const READ_AGAIN_TICKS: u32 = 10;
+
+/// Why a server cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The snapshot cannot be read.
+    #[error("the snapshot at index {index} cannot be read")]
+    Snapshot {
+        /// Its index.
+        index: u64,
+        /// Why.
+        source: cell::live::SavedError,
+    },
+    /// The snapshot is damaged.
+    #[error("the snapshot at index {index} is damaged: {what}")]
+    Malformed {
+        /// Its index.
+        index: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// The log cannot be used.
+    #[error("the log cannot be used: {0}")]
+    Log(String),
+}
+
+/// What an engine of a new cell is to hold at first. Every replica that the cell begins with is given the
+/// same.
+#[must_use]
+pub fn first_write(replicas: &BTreeMap<u64, String>) -> crate::Write {
+    let checkpoint = Checkpoint { addresses: replicas.clone(), state: Vec::new() };
+    let data = postcard::to_allocvec(&checkpoint).expect("a checkpoint can be written");
+    let voters: Vec<u64> = replicas.keys().copied().collect();
+    Node::first(&voters, data)
+}
+
+fn read_checkpoint(index: u64, data: &[u8]) -> Result<(BTreeMap<u64, String>, State), StartError> {
+    if data.is_empty() {
+        return Ok((BTreeMap::new(), State::default()));
+    }
+    let checkpoint: Checkpoint = postcard::from_bytes(data)
+        .map_err(|error| StartError::Malformed { index, what: error.to_string() })?;
+    if checkpoint.state.is_empty() {
+        let mut state = State::default();
+        state.skip(index);
+        return Ok((checkpoint.addresses, state));
+    }
+    let state = State::from_bytes(&checkpoint.state)
+        .map_err(|source| StartError::Snapshot { index, source })?;
+    Ok((checkpoint.addresses, state))
+}
+
+impl Server {
+    /// A replica with what its engine holds.
+    ///
+    /// # Errors
+    /// If that cannot be used.
+    pub fn new(
+        config: node::Config,
+        core: borgmaster_core::Config,
+        loaded: Loaded,
+    ) -> Result<Self, StartError> {
+        let index = loaded.snapshot.index;
+        let (addresses, state) = read_checkpoint(index, &loaded.snapshot.data)?;
+        let node = Node::new(config, loaded).map_err(|error| StartError::Log(error.to_string()))?;
+        Ok(Self {
+            node,
+            core: Core::new(state, core),
+            changes: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            reads: BTreeMap::new(),
+            next_read: 1,
+            readable: Vec::new(),
+            addresses,
+            hashes: Hashes::default(),
+            is_stopped: false,
+        })
+    }
+
+    /// The cell's state as far as it is applied here.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        self.core.state()
+    }
+
+    /// The master.
+    #[must_use]
+    pub const fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// The master, for questions that need its snapshot.
+    pub const fn core_mut(&mut self) -> &mut Core {
+        &mut self.core
+    }
+
+    /// The log.
+    #[must_use]
+    pub const fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Where replicas listen.
+    #[must_use]
+    pub const fn addresses(&self) -> &BTreeMap<u64, String> {
+        &self.addresses
+    }
+
+    /// Takes in one input. What follows from it is given out by [`Server::drain`], so that several inputs
+    /// share one write.
+    pub fn input(&mut self, now: Timestamp, input: Input, out: &mut Vec<Output>) {
+        if self.is_stopped {
+            return;
+        }
+        match input {
+            Input::Tick => {
+                self.node.tick();
+                self.tick_reads(out);
+                self.step(now, CoreInput::Tick, out);
+                if self.node.wants_checkpoint() {
+                    self.checkpoint();
+                }
+            }
+            // What is not understood is lost, as messages may be.
+            Input::Message { from, bytes } => drop(self.node.receive(from, &bytes)),
+            Input::Mutate { token, request, op } => self.mutate(now, token, request, op, out),
+            Input::Read { token } => self.read(token, out),
+            Input::Membership { token, change } => match self.node.propose_membership(&change) {
+                Ok(index) => drop(self.changes.insert(index, token)),
+                Err(refused) => out.push(answer(token, refusal(refused))),
+            },
+            Input::Transfer { to } => self.node.transfer(to),
+            Input::Persisted { number } => self.node.persisted(number),
+            Input::PersistFailed { number } => self.node.persist_failed(number),
+            Input::Heard(heard) => self.step(now, CoreInput::Heard(heard), out),
+            Input::Planned(plan) => self.step(now, CoreInput::Planned(plan), out),
+        }
+    }
+
+    /// Everything that is to be done by now.
+    pub fn drain(&mut self, now: Timestamp, out: &mut Vec<Output>) {
+        while !self.is_stopped {
+            let outputs = self.node.drain();
+            if outputs.is_empty() {
+                return;
+            }
+            for output in outputs {
+                self.follow(now, output, out);
+            }
+        }
+    }
+
+    fn follow(&mut self, now: Timestamp, output: node::Output, out: &mut Vec<Output>) {
+        match output {
+            node::Output::Persist(write) => out.push(Output::Persist(write)),
+            node::Output::Send { to, bytes } => out.push(Output::Send { to, bytes }),
+            node::Output::Commit(entry) => self.committed(now, entry, out),
+            node::Output::Restore(snapshot) => {
+                match read_checkpoint(snapshot.index, &snapshot.data) {
+                    Ok((addresses, state)) => {
+                        self.addresses = addresses;
+                        self.step(now, CoreInput::Restored(Box::new(state)), out);
+                    }
+                    Err(error) => self.stop(format!("{error}: {}", sources(&error)), out),
+                }
+                self.settle_reads(out);
+            }
+            node::Output::ReadReady { token, index } => {
+                if let Some((token, _)) = self.reads.remove(&token) {
+                    self.readable.push((index, token));
+                    self.settle_reads(out);
+                }
+            }
+            node::Output::Leads { term } => {
+                self.step(now, CoreInput::Elected { term }, out);
+                out.push(Output::Leads(Some(term)));
+            }
+            node::Output::Follows { .. } => {
+                if self.core.term().is_some() {
+                    self.step(now, CoreInput::Deposed, out);
+                    out.push(Output::Leads(None));
+                }
+                // What was proposed may yet be committed, or not.
+                for token in std::mem::take(&mut self.asked) {
+                    out.push(answer(token, Answer::Unknown));
+                }
+                for (_, token) in std::mem::take(&mut self.changes) {
+                    out.push(answer(token, Answer::Unknown));
+                }
+            }
+            node::Output::Owner { from, bytes } => {
+                if let Ok((index, hash)) = postcard::from_bytes(&bytes) {
+                    self.compare(Some((from, index, hash)), out);
+                }
+            }
+        }
+    }
+
+    fn committed(&mut self, now: Timestamp, entry: Entry, out: &mut Vec<Output>) {
+        let index = entry.index;
+        let data = match entry.kind {
+            EntryKind::Normal => entry.data,
+            EntryKind::Membership => {
+                if let Ok((id, address)) = postcard::from_bytes(&entry.context) {
+                    self.addresses.insert(id, address);
+                }
+                let members = self.node.members().clone();
+                self.addresses.retain(|id, _| members.contains(*id));
+                if let Some(token) = self.changes.remove(&index) {
+                    out.push(answer(token, Answer::Membership));
+                }
+                Vec::new()
+            }
+        };
+        self.step(now, CoreInput::Committed { index, data }, out);
+        self.settle_reads(out);
+        if index.is_multiple_of(HASH_EVERY) {
+            let hash = self.state().hash();
+            self.hashes.own.insert(index, hash);
+            while self.hashes.own.len() > HASH_COUNT_MAX {
+                self.hashes.own.pop_first();
+            }
+            let bytes = postcard::to_allocvec(&(index, hash)).expect("a hash can be written");
+            for to in self.node.members().voters.clone() {
+                if to != self.node.id() {
+                    self.node.tell(to, bytes.clone());
+                }
+            }
+            self.compare(None, out);
+        }
+    }
+
+    /// Compares hashes of states: one that most others contradict stops, and without a majority for any hash
+    /// everyone does.
+    fn compare(&mut self, said: Option<(u64, u64, u128)>, out: &mut Vec<Output>) {
+        if let Some((from, index, hash)) = said {
+            let is_old = self.hashes.own.first_key_value().is_some_and(|(&first, _)| index < first);
+            if is_old && self.hashes.own.len() >= HASH_COUNT_MAX {
+                return;
+            }
+            self.hashes.others.entry(index).or_default().insert(from, hash);
+            while self.hashes.others.len() > 2 * HASH_COUNT_MAX {
+                self.hashes.others.pop_first();
+            }
+        }
+        let voters = self.node.members().voters.len();
+        let mut verdict = None;
+        for (index, others) in &self.hashes.others {
+            let Some(own) = self.hashes.own.get(index) else { continue };
+            let different: Vec<u128> =
+                others.values().copied().filter(|hash| hash != own).collect();
+            let agreed = 1 + others.values().filter(|&hash| hash == own).count();
+            let is_outvoted = different
+                .iter()
+                .any(|hash| different.iter().filter(|&other| other == hash).count() * 2 > voters);
+            let is_split = others.len() + 1 >= voters && agreed * 2 <= voters;
+            if is_outvoted || is_split {
+                verdict = Some(format!(
+                    "the state at index {index} is not that of the other replicas: this replica stops. \
+                     Keep its folder for whoever looks into it, and let it join again with an empty one"
+                ));
+            }
+        }
+        let own = &self.hashes.own;
+        if let Some((&newest, _)) = own.last_key_value() {
+            let is_settled = |index: &u64, others: &BTreeMap<u64, u128>| {
+                *index <= newest && others.len() + 1 >= voters
+            };
+            self.hashes.others.retain(|index, others| !is_settled(index, others));
+        }
+        if let Some(reason) = verdict {
+            self.stop(reason, out);
+        }
+    }
+
+    fn stop(&mut self, reason: String, out: &mut Vec<Output>) {
+        self.is_stopped = true;
+        out.push(Output::Stop { reason });
+    }
+
+    fn step(&mut self, now: Timestamp, input: CoreInput, out: &mut Vec<Output>) {
+        for output in self.core.step(now, input) {
+            match output {
+                CoreOutput::Propose { token, data } => match (self.node.propose(data), token) {
+                    (Ok(_), Some(token)) => drop(self.asked.insert(token)),
+                    (Err(refused), Some(token)) => {
+                        let dropped = CoreInput::Dropped { token };
+                        self.core.step(now, dropped);
+                        out.push(answer(token, refusal(refused)));
+                    }
+                    // The master's own doing is done again if it comes to nothing.
+                    (Ok(_) | Err(_), None) => {}
+                },
+                CoreOutput::Answer { token, outcome } => {
+                    self.asked.remove(&token);
+                    out.push(answer(token, Answer::Outcome(outcome)));
+                }
+                CoreOutput::Event(event) => out.push(Output::Event(event)),
+                CoreOutput::Wanted(wanted) => out.push(Output::Wanted(wanted)),
+                CoreOutput::Plan(request) => out.push(Output::Plan(request)),
+                CoreOutput::Machines => out.push(Output::Machines),
+                CoreOutput::Stop { reason } => self.stop(reason, out),
+            }
+        }
+    }
+
+    fn mutate(
+        &mut self,
+        now: Timestamp,
+        token: Token,
+        request: Request,
+        op: Op,
+        out: &mut Vec<Output>,
+    ) {
+        if self.core.term().is_none() || self.node.leads().is_none() {
+            let leader = self.node.leader().filter(|&id| id != self.node.id());
+            out.push(answer(token, Answer::NotLeader { leader }));
+        } else if self.asked.len() >= ASKED_COUNT_MAX {
+            out.push(answer(token, Answer::Busy));
+        } else {
+            self.step(now, CoreInput::Request { token, request, op }, out);
+        }
+    }
+
+    fn read(&mut self, token: Token, out: &mut Vec<Output>) {
+        if self.reads.len() + self.readable.len() >= READ_COUNT_MAX {
+            out.push(answer(token, Answer::Busy));
+            return;
+        }
+        let number = self.next_read;
+        self.next_read += 1;
+        self.reads.insert(number, (token, 0));
+        self.node.read(number);
+    }
+
+    /// Reads whose question or answer got lost are asked again, and in the end given up.
+    fn tick_reads(&mut self, out: &mut Vec<Output>) {
+        let mut again = Vec::new();
+        let mut given_up = Vec::new();
+        for (&number, (token, ticks)) in &mut self.reads {
+            *ticks += 1;
+            if *ticks >= 3 * READ_AGAIN_TICKS {
+                given_up.push((number, *token));
+            } else if ticks.is_multiple_of(READ_AGAIN_TICKS) {
+                again.push(number);
+            }
+        }
+        for number in again {
+            self.node.read(number);
+        }
+        for (number, token) in given_up {
+            self.reads.remove(&number);
+            out.push(answer(token, Answer::NotLeader { leader: self.node.leader() }));
+        }
+    }
+
+    fn settle_reads(&mut self, out: &mut Vec<Output>) {
+        let applied = self.state().index();
+        self.readable.retain(|&(index, token)| {
+            if index <= applied {
+                out.push(answer(token, Answer::Readable));
+            }
+            index > applied
+        });
+    }
+
+    /// Takes a checkpoint of the state as it is.
+    pub fn checkpoint(&mut self) {
+        let checkpoint =
+            Checkpoint { addresses: self.addresses.clone(), state: self.state().to_bytes() };
+        let data = postcard::to_allocvec(&checkpoint).expect("a checkpoint can be written");
+        self.node.checkpoint(self.state().index(), data);
+    }
+}
+
+const fn answer(token: Token, answer: Answer) -> Output {
+    Output::Answer { token, answer }
+}
+
+const fn refusal(refused: Refused) -> Answer {
+    match refused {
+        Refused::NotLeader { leader } => Answer::NotLeader { leader },
+        Refused::Busy => Answer::Busy,
+        Refused::NoSpace => Answer::NoSpace,
+        Refused::Membership(why) => Answer::Refused(why),
+    }
+}
+
+fn sources(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(String::new, ToString::to_string)
+}
