@@ -20,6 +20,7 @@ mod saved;
 mod session;
 mod settings;
 mod text;
+pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
