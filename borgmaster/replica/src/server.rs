@@ -79,6 +79,8 @@ pub enum Input {
     Heard(Heard),
     /// A pass was planned.
     Planned(PlanResult),
+    /// Something is to be done in the master's own name; lost unless this one leads.
+    Own(Op),
 }
 
 /// What a replica wants done.
@@ -320,6 +322,7 @@ impl Server {
             Input::PersistFailed { number } => self.node.persist_failed(number),
             Input::Heard(heard) => self.step(now, CoreInput::Heard(heard), out),
             Input::Planned(plan) => self.step(now, CoreInput::Planned(plan), out),
+            Input::Own(op) => self.step(now, CoreInput::Own(op), out),
         }
     }
 
