@@ -222,7 +222,7 @@ mod tests {
             ("aa", 500)
         );
         let wrong = [
-            (CELL.replace("poll_interval_ms", "poll_ms"), "line 10"),
+            (CELL.replace("poll_interval_ms", "poll_ms"), "line 11"),
             (CELL.replace("id = 1", "id = 2"), "none with id 1"),
             (format!("{CELL}\n[[replica]]\nid = 2\nclient = \"a\"\npeer = \"b\""), "not 1, 3 or 5"),
         ];
