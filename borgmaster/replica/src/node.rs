@@ -490,7 +490,8 @@ impl Node {
             return Err(Refused::Membership("that replica is no learner: add it first"));
         }
         let matched = self.raw.raft.prs().get(id).map_or(0, |progress| progress.matched);
-        if matched + CAUGHT_UP_ENTRY_COUNT < self.last_index() {
+        // One that has nothing yet could hold up everything, however short the log is.
+        if matched == 0 || matched + CAUGHT_UP_ENTRY_COUNT < self.last_index() {
             return Err(Refused::Membership("the learner has not caught up yet: try again later"));
         }
         Ok(())

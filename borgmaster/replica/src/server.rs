@@ -160,6 +160,8 @@ pub struct Server {
     /// Where replicas listen, as far as the log says.
     addresses: BTreeMap<u64, String>,
     hashes: Hashes,
+    /// Whether a replica was added since the last checkpoint.
+    has_joined: bool,
     is_stopped: bool,
 }
 
@@ -261,6 +263,7 @@ impl Server {
             readable: Vec::new(),
             addresses,
             hashes: Hashes::default(),
+            has_joined: false,
             is_stopped: false,
         })
     }
@@ -331,6 +334,12 @@ impl Server {
         while !self.is_stopped {
             let outputs = self.node.drain();
             if outputs.is_empty() {
+                // Raft takes no snapshot by which its receiver is no member: a new replica needs one of after
+                // its addition.
+                if std::mem::take(&mut self.has_joined) {
+                    self.checkpoint();
+                    continue;
+                }
                 return;
             }
             for output in outputs {
@@ -392,6 +401,7 @@ impl Server {
             EntryKind::Membership => {
                 if let Ok((id, address)) = postcard::from_bytes(&entry.context) {
                     self.addresses.insert(id, address);
+                    self.has_joined = true;
                 }
                 let members = self.node.members().clone();
                 self.addresses.retain(|id, _| members.contains(*id));
