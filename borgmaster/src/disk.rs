@@ -106,6 +106,7 @@ mod tests {
         Write { number, entries: vec![entry], must_sync: true, ..Write::default() }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a disk says nothing else")]
     fn told(inputs: &[Input]) -> Vec<(bool, u64)> {
         let one = |input: &Input| match input {
             Input::Persisted { number } => (true, *number),

@@ -188,9 +188,9 @@ async fn ask_about(address: &str) -> anyhow::Result<(String, BTreeMap<u64, Strin
     let query = StatusQuery { consistency: Consistency::Linearizable, question };
     let reply = client.status(wire::StatusRequest::try_from(query)?).await.with_context(cannot)?;
     let reply: Reply<proto::status::Status> = reply.into_inner().try_into()?;
-    let name = match reply.with_context(cannot)?.with_context(cannot)?.answer {
-        cell::live::view::Answer::Cell(status) => status.name,
-        _ => anyhow::bail!("{address} gave another answer than was asked for"),
+    let answer = reply.with_context(cannot)?.with_context(cannot)?.answer;
+    let cell::live::view::Answer::Cell(status) = answer else {
+        anyhow::bail!("{address} gave another answer than was asked for");
     };
     let query = ReplicasQuery { user: "replica".to_owned(), change: ReplicaChange::List };
     let request = wire::ReplicasRequest::try_from(query)?;
@@ -201,5 +201,5 @@ async fn ask_about(address: &str) -> anyhow::Result<(String, BTreeMap<u64, Strin
         let place = Place { client: replica.client_address, peer: replica.address };
         (replica.id, place.to_text())
     });
-    Ok((name, places.collect()))
+    Ok((status.name, places.collect()))
 }

@@ -251,12 +251,10 @@ impl Replica {
 
     fn follow(&mut self, out: &mut Vec<Output>) -> Result<(), String> {
         // What machines are to run is said before it is said that this replica leads, and needs the links.
-        let leads = out.iter().rev().find_map(|output| match output {
-            Output::Leads(leads) => Some(*leads),
-            _ => None,
-        });
-        if let Some(Some(term)) = leads {
-            self.links.lead(term, self.server.state());
+        for output in out.iter() {
+            if let Output::Leads(Some(term)) = output {
+                self.links.lead(*term, self.server.state());
+            }
         }
         for output in out.drain(..) {
             match output {
@@ -265,10 +263,10 @@ impl Replica {
                 Output::Send { to, bytes } => self.peers.send(to, bytes),
                 Output::Answer { token, answer } => match self.waiting.remove(&token) {
                     Some(Waiting::Answer(reply)) => drop(reply.send(answer)),
-                    Some(Waiting::Read(question)) => match answer {
-                        Answer::Readable => question(Ok(self)),
-                        other => question(Err(other)),
-                    },
+                    Some(Waiting::Read(question)) if answer == Answer::Readable => {
+                        question(Ok(self));
+                    }
+                    Some(Waiting::Read(question)) => question(Err(answer)),
                     Some(Waiting::Nobody) | None => {}
                 },
                 Output::Event(event) => self.events.push(event),

@@ -217,7 +217,13 @@ impl Cell for Service {
                 }
                 // Under the same number it is done once, however often it is asked for.
                 Answer::Unknown | Answer::NotLeader { leader: None } if !is_last => {}
-                _ => {
+                Answer::Unknown
+                | Answer::NotLeader { .. }
+                | Answer::Busy
+                | Answer::NoSpace
+                | Answer::Readable
+                | Answer::Membership
+                | Answer::Refused(_) => {
                     if answer == Answer::Unknown {
                         return Err(unknown());
                     }

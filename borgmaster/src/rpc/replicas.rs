@@ -85,7 +85,11 @@ impl Service {
             Answer::Membership => self.list().await,
             Answer::Refused(problem) => Ok(Ok(Err(invalid("replicas", problem)))),
             Answer::Unknown => Err(super::unknown()),
-            answer => self.unserved(answer).await.map(Err),
+            answer @ (Answer::NotLeader { .. }
+            | Answer::Busy
+            | Answer::NoSpace
+            | Answer::Outcome(_)
+            | Answer::Readable) => self.unserved(answer).await.map(Err),
         }
     }
 
