@@ -258,8 +258,10 @@ impl Replica {
         }
         for output in out.drain(..) {
             match output {
-                // Who does not take it any more has ended, as this thread soon will.
-                Output::Persist(write) => drop(self.disk.send(write)),
+                Output::Persist(write) => self
+                    .disk
+                    .send(write)
+                    .map_err(|_| "a bug: the disk's thread has ended".to_owned())?,
                 Output::Send { to, bytes } => self.peers.send(to, bytes),
                 Output::Answer { token, answer } => match self.waiting.remove(&token) {
                     Some(Waiting::Answer(reply)) => drop(reply.send(answer)),

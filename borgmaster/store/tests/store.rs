@@ -1,5 +1,7 @@
 //! RocksDB does what every engine must, and says what is wrong where something is.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
