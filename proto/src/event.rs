@@ -8,7 +8,7 @@ use cell::live::{DeathCause, Event, State, TaskStep, Timestamp, What};
 use cell::{MachineId, live};
 
 use crate::error::{Inside, WireError, part, required};
-use crate::limits::{EVENT_COUNT_MAX, cut, list, name, name_if, words};
+use crate::limits::{EVENT_COUNT_MAX, cut, list, name, name_if, sized, words};
 use crate::parts::{Coded, decode};
 use crate::wire;
 
@@ -74,7 +74,7 @@ impl TryFrom<Events> for wire::EventsReply {
 
     fn try_from(own: Events) -> Result<Self, WireError> {
         let events = list("events", own.events, EVENT_COUNT_MAX, TryFrom::try_from)?;
-        Ok(Self { events, next_index: own.next_index })
+        sized("events", Self { events, next_index: own.next_index })
     }
 }
 

@@ -54,6 +54,9 @@ pub const MACHINE_TASK_COUNT_MAX: usize = 10_000;
 /// The most messages in one batch of a link.
 pub const LINK_BATCH_COUNT_MAX: usize = 1_000;
 
+/// The most bytes in one batch of a link that holds more than one message: what tonic takes by default.
+pub const LINK_BATCH_BYTES_MAX: usize = 4 << 20;
+
 /// The most events in one reply.
 pub const EVENT_COUNT_MAX: usize = 2_000;
 
@@ -77,6 +80,11 @@ fn fits(field: &str, length: usize, max: usize, unit: &str) -> Result<(), WireEr
         return Ok(());
     }
     Err(WireError::new(field, format!("has {length} {unit}, more than {max}")))
+}
+
+/// A message that can be sent, also as the only one of a batch.
+pub(crate) fn sized<M: prost::Message>(field: &str, message: M) -> Result<M, WireError> {
+    fits(field, message.encoded_len(), MESSAGE_BYTES_MAX - 16, "bytes").map(|()| message)
 }
 
 /// A text of bounded length.

@@ -11,8 +11,8 @@ use cell::{GPU_DEVICE_COUNT_MAX, Priority};
 
 use crate::error::{Inside, WireError, optional, part, required};
 use crate::limits::{
-    AMOUNT_MAX, ARGUMENT_BYTES_MAX, COMMAND_COUNT_MAX, LINK_BATCH_COUNT_MAX,
-    MACHINE_TASK_COUNT_MAX, at_most, list, name, plain_list, text,
+    AMOUNT_MAX, ARGUMENT_BYTES_MAX, COMMAND_COUNT_MAX, LINK_BATCH_BYTES_MAX, LINK_BATCH_COUNT_MAX,
+    MACHINE_TASK_COUNT_MAX, at_most, list, name, plain_list, sized, text,
 };
 use crate::parts::{Coded, coded, decode};
 use crate::wire;
@@ -68,6 +68,31 @@ pub fn read_from_borglet(
     })
 }
 
+/// Cuts messages into batches that can be sent, in their order.
+#[must_use]
+pub fn batches<M: prost::Message>(messages: Vec<M>) -> Vec<Vec<M>> {
+    let mut batches: Vec<Vec<M>> = Vec::new();
+    let mut byte_count = 0;
+    for message in messages {
+        // With its tag and length.
+        let more = message.encoded_len() + 11;
+        match batches.last_mut() {
+            Some(batch)
+                if batch.len() < LINK_BATCH_COUNT_MAX
+                    && byte_count + more <= LINK_BATCH_BYTES_MAX =>
+            {
+                byte_count += more;
+                batch.push(message);
+            }
+            _ => {
+                byte_count = more;
+                batches.push(vec![message]);
+            }
+        }
+    }
+    batches
+}
+
 coded!(RefusalReason = wire::refusal::Reason {
     Older = Older,
     Busy = Busy,
@@ -87,7 +112,8 @@ impl TryFrom<ToMachine> for wire::ToMachine {
             }
             MasterMessage::Poll(poll) => Message::Poll(poll.into()),
         };
-        Ok(Self { machine: name("machine", own.machine)?, message: Some(message) })
+        let machine = name("machine", own.machine)?;
+        sized("wanted", Self { machine, message: Some(message) })
     }
 }
 
@@ -120,7 +146,7 @@ impl TryFrom<FromMachine> for wire::FromMachine {
                 Message::Refusal(wire::Refusal::try_from(refusal).inside("refusal")?)
             }
         };
-        Ok(Self { message: Some(message) })
+        sized("report", Self { message: Some(message) })
     }
 }
 

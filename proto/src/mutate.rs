@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use cell::live::{Done, Op, Quota, Request, Timestamp};
 
 use crate::error::{Inside, WireError, part, required};
-use crate::limits::{INDEX_COUNT_MAX, LIST_COUNT_MAX, MACHINE_COUNT_MAX, list, name, plain_list};
+use crate::limits::{
+    INDEX_COUNT_MAX, LIST_COUNT_MAX, MACHINE_COUNT_MAX, list, name, plain_list, sized,
+};
 use crate::parts::{
     Coded, decode, read_job, read_machine, read_settings, write_job, write_machine, write_settings,
 };
@@ -29,10 +31,9 @@ impl TryFrom<Mutation> for wire::MutateRequest {
     type Error = WireError;
 
     fn try_from(own: Mutation) -> Result<Self, WireError> {
-        Ok(Self {
-            id: Some(wire::RequestId::try_from(own.request).inside("id")?),
-            op: Some(wire::Op::try_from(own.op).inside("op")?),
-        })
+        let id = Some(wire::RequestId::try_from(own.request).inside("id")?);
+        let op = Some(wire::Op::try_from(own.op).inside("op")?);
+        sized("op", Self { id, op })
     }
 }
 

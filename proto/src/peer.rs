@@ -4,7 +4,7 @@
 
 use crate::error::WireError;
 use crate::limits::{
-    CHUNK_BYTES_MAX, ENVELOPE_COUNT_MAX, MESSAGE_BYTES_MAX, bytes, name, plain_list,
+    CHUNK_BYTES_MAX, ENVELOPE_COUNT_MAX, MESSAGE_BYTES_MAX, bytes, name, plain_list, sized,
 };
 use crate::wire;
 
@@ -64,7 +64,7 @@ impl TryFrom<Envelope> for wire::Envelope {
 
     fn try_from(own: Envelope) -> Result<Self, WireError> {
         let Route { cell, from, to } = route(own.route.cell, own.route.from, own.route.to)?;
-        Ok(Self { cell, from, to, messages: messages(own.messages)? })
+        sized("messages", Self { cell, from, to, messages: messages(own.messages)? })
     }
 }
 

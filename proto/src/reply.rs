@@ -198,7 +198,7 @@ macro_rules! reply {
                     Ok(Err(rejected)) => To::Rejected(rejected.into()),
                     Err(unserved) => To::Unserved(unserved.into()),
                 };
-                Ok(Self { result: Some(result) })
+                crate::limits::sized("result", Self { result: Some(result) })
             }
         }
 

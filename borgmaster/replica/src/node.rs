@@ -284,6 +284,20 @@ impl Node {
         self.raw.raft.store().members()
     }
 
+    /// Of another replica, as the one that leads sees it: up to where it has the log, and whether it was heard
+    /// lately.
+    #[must_use]
+    pub fn progress(&self, id: u64) -> Option<(u64, bool)> {
+        let progress = self.raw.raft.prs().get(id)?;
+        Some((progress.matched, progress.recent_active))
+    }
+
+    /// The last index that is known to be committed.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.raw.raft.raft_log.committed
+    }
+
     /// The last index of its log, committed or not.
     #[must_use]
     pub fn last_index(&self) -> u64 {
@@ -474,7 +488,8 @@ impl Node {
             return Err(Refused::Membership("that replica is no learner: add it first"));
         }
         let matched = self.raw.raft.prs().get(id).map_or(0, |progress| progress.matched);
-        if matched + CAUGHT_UP_ENTRY_COUNT < self.last_index() {
+        // One that has nothing yet could hold up everything, however short the log is.
+        if matched == 0 || matched + CAUGHT_UP_ENTRY_COUNT < self.last_index() {
             return Err(Refused::Membership("the learner has not caught up yet: try again later"));
         }
         Ok(())
