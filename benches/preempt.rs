@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cell::{
     Bytes, Capacity, Cell, Job, JobId, JobKind, Machine, MilliCpu, Priority, Resources, Task,
-    TaskId, TaskState, UserId,
+    TaskId, UserId,
 };
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use fauxmaster::workload::{self, Purpose};
