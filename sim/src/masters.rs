@@ -119,18 +119,18 @@ impl Mutations {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let mut mutations = Self::default();
-        match name {
-            "ignore-fsync" => drop(mutations.node.insert(node::Mutation::IgnoreFsync)),
-            "apply-twice" => drop(mutations.state.insert(cell::live::Mutation::ApplyTwice)),
+        let _is_new = match name {
+            "ignore-fsync" => mutations.node.insert(node::Mutation::IgnoreFsync),
+            "apply-twice" => mutations.state.insert(cell::live::Mutation::ApplyTwice),
             "forget-quota-on-update" => {
-                drop(mutations.state.insert(cell::live::Mutation::ForgetQuotaOnUpdate));
+                mutations.state.insert(cell::live::Mutation::ForgetQuotaOnUpdate)
             }
-            "skip-room-check" => drop(mutations.state.insert(cell::live::Mutation::SkipRoomCheck)),
+            "skip-room-check" => mutations.state.insert(cell::live::Mutation::SkipRoomCheck),
             "forget-disruption" => {
-                drop(mutations.state.insert(cell::live::Mutation::ForgetDisruption));
+                mutations.state.insert(cell::live::Mutation::ForgetDisruption)
             }
             _ => return None,
-        }
+        };
         Some(mutations)
     }
 

@@ -139,6 +139,8 @@ enum ToMaster {
     Ask { client: u32, attempt: u64, ask: Ask },
     Report(MachineId, Report),
     Refusal(MachineId, Refusal),
+    /// The cell is new: its settings are brought in.
+    Settings,
 }
 
 #[derive(Debug)]
@@ -363,6 +365,7 @@ impl World {
                     Ask::Read => Input::Read { token },
                 }
             }
+            ToMaster::Settings => Input::Own(Op::Configure(settings())),
             ToMaster::Report(machine, report) => {
                 return self.shard(id, ShardInput::Report(machine, report));
             }
@@ -426,6 +429,7 @@ impl World {
                 self.push(wait, Event::Master { id, start, what: ToMaster::Plan(request) });
             }
             Output::Leads(term) => {
+                let mut is_new_cell = false;
                 let Some(master) = self.masters.get_mut(&id) else { return Ok(()) };
                 master.shard = term.map(|term| LinkShard::new(term, 2_000));
                 match term {
@@ -434,10 +438,17 @@ impl World {
                         self.machines.fencing.speaks(id, term)?;
                         self.summary.leader_count += u64::from(self.leader != Some(id));
                         self.leader = Some(id);
+                        if self.oracle.state.settings().admins.is_empty() {
+                            is_new_cell = true;
+                        }
                     }
                     None => {
                         self.trace.note(self.now, format_args!("replica {id} leads no longer"));
                     }
+                }
+                if is_new_cell {
+                    let what = ToMaster::Settings;
+                    self.push(1, Event::Master { id, start, what });
                 }
             }
             Output::Stop { reason } => return Err(format!("replica {id} stops: {reason}")),
@@ -1094,9 +1105,9 @@ fn row_of(op: &Op) -> &'static str {
     }
 }
 
-/// What the first client sets up.
-fn beginning(machines: &Machines) -> Vec<Op> {
-    let settings = Settings {
+/// The settings of the cell, which its first leader brings in.
+fn settings() -> Settings {
+    Settings {
         cell_name: "sim".to_owned(),
         admins: vec![tasks::USERS[0].to_owned()],
         lost_evictions_per_second: 5,
@@ -1106,8 +1117,12 @@ fn beginning(machines: &Machines) -> Vec<Op> {
         dead_job_keep_ms: 60_000,
         dead_job_count_max: 20,
         ..Settings::default()
-    };
-    let mut ops = vec![Op::Configure(settings), machines.addition()];
+    }
+}
+
+/// What the first client sets up.
+fn beginning(machines: &Machines) -> Vec<Op> {
+    let mut ops = vec![machines.addition()];
     for user in tasks::USERS {
         for band in [cell::Band::Batch, cell::Band::Mid, cell::Band::Production] {
             let amounts =
