@@ -10,7 +10,13 @@ fn machine(name: &str) -> (MachineSpec, String) {
     (serde_json::from_str(&text).unwrap(), format!("{name}:1"))
 }
 
-fn spec(name: &str, priority: u16, count: u32, cpu_milli: u64, more: &str) -> Box<JobSpec> {
+pub(crate) fn spec(
+    name: &str,
+    priority: u16,
+    count: u32,
+    cpu_milli: u64,
+    more: &str,
+) -> Box<JobSpec> {
     let text = format!(
         r#"{{"name": "{name}", "user": "ann", "priority": {priority}, "count": {count},
             "limit": {{"cpu": "{cpu_milli}m", "ram": 512}}{more}}}"#
@@ -18,12 +24,12 @@ fn spec(name: &str, priority: u16, count: u32, cpu_milli: u64, more: &str) -> Bo
     Box::new(serde_json::from_str(&text).unwrap())
 }
 
-struct Cluster {
-    state: State,
+pub(crate) struct Cluster {
+    pub(crate) state: State,
 }
 
 impl Cluster {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let settings = Settings { admins: vec!["ann".to_owned()], ..Settings::default() };
         let mut cluster = Self { state: State::new(settings) };
         let machines = ["a", "b", "c", "d"].map(machine).to_vec();
@@ -39,14 +45,14 @@ impl Cluster {
         cluster
     }
 
-    fn run(&mut self, at: u64, op: Op) -> (Outcome, Applied) {
+    pub(crate) fn run(&mut self, at: u64, op: Op) -> (Outcome, Applied) {
         let commands = vec![Command { request: None, op }];
         let entry = Entry { at: Timestamp(at), commands };
         let mut applied = self.state.apply(self.state.index() + 1, &entry);
         (applied.answers.remove(0).1, applied)
     }
 
-    fn submit(&mut self, spec: Box<JobSpec>) -> u64 {
+    pub(crate) fn submit(&mut self, spec: Box<JobSpec>) -> u64 {
         match self.run(1000, Op::Submit { spec, is_alloc_set: false }).0.unwrap() {
             Done::Job { uid, .. } => uid,
             other @ (Done::Done | Done::Session(_) | Done::Some { .. }) => panic!("{other:?}"),
@@ -263,9 +269,9 @@ fn reservations_that_rise_evict_the_lowest() {
 }
 
 /// One step of a random history, as numbers that a [`Cluster`] makes sense of.
-type Step = (u8, u8, u8, u8);
+pub(crate) type Step = (u8, u8, u8, u8);
 
-fn random_op(state: &State, (kind, a, b, c): Step) -> Op {
+pub(crate) fn random_op(state: &State, (kind, a, b, c): Step) -> Op {
     let name = format!("job{}", a % 6);
     let max = if b % 3 == 0 { r#", "max_disrupted": 1"# } else { "" };
     let priorities = [0, 100, 110, 200, 210];
