@@ -11,6 +11,7 @@
 pub mod account;
 mod apply;
 mod check;
+mod export;
 mod hash;
 mod op;
 mod outcome;
