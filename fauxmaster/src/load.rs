@@ -39,11 +39,11 @@ pub(crate) struct LoadArgs {
 enum Question {
     /// How the cell stood: jobs, the queue, machines.
     ///
-    /// Example: fauxmaster load examples/cell-file/week.cell --until 20 status
+    /// Example: fauxmaster load examples/cell-file/small.cell --until 20 status
     Status,
     /// Why a task was pending.
     ///
-    /// Example: fauxmaster load examples/cell-file/week.cell why crunch/0
+    /// Example: fauxmaster load examples/cell-file/small.cell why huge/0
     Why {
         /// The task.
         #[arg(value_name = "JOB/INDEX")]
@@ -53,7 +53,7 @@ enum Question {
     },
     /// Pack what lived in the cell from scratch onto the machines that took tasks.
     ///
-    /// Example: fauxmaster load examples/cell-file/week.cell pack --policy best-fit
+    /// Example: fauxmaster load examples/cell-file/small.cell pack --policy best-fit
     Pack {
         #[command(flatten)]
         policy: PolicyArgs,
@@ -66,7 +66,7 @@ enum Question {
     },
     /// Find out how few machines what ran in the cell needs (cell compaction).
     ///
-    /// Example: fauxmaster load examples/cell-file/week.cell compact --trials 5
+    /// Example: fauxmaster load examples/cell-file/small.cell compact --trials 5
     Compact {
         #[command(flatten)]
         policy: PolicyArgs,
@@ -82,7 +82,7 @@ enum Question {
     },
     /// Find out how many more tasks of a job would have fitted.
     ///
-    /// Example: fauxmaster load examples/cell-file/week.cell fits examples/cell-file/more.yaml
+    /// Example: fauxmaster load examples/cell-file/small.cell fits examples/cell-file/more.yaml
     Fits {
         /// The job, in YAML or JSON; its count is not looked at.
         #[arg(value_name = "JOB.yaml")]
@@ -95,7 +95,7 @@ enum Question {
     /// What users and machines did is done again at its time; where tasks go is up to the policy. A task
     /// that ended by itself runs for as long as it did in the recording.
     ///
-    /// Example: fauxmaster load examples/cell-file/week.cell fork --policy best-fit --seed 1
+    /// Example: fauxmaster load examples/cell-file/small.cell fork --policy best-fit --seed 1
     Fork {
         /// One of those that `fauxmaster policies` lists, or kube:PATH.
         #[arg(long, value_name = "POLICY")]

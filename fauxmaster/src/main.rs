@@ -42,9 +42,9 @@ enum Command {
     Why(WhyArgs),
     /// Open a cell file of `borgcfg checkpoint` and ask about the cell at any index that it holds.
     ///
-    /// Example: fauxmaster load examples/cell-file/week.cell why crunch/0
+    /// Example: fauxmaster load examples/cell-file/small.cell why huge/0
     ///
-    /// Example: fauxmaster load examples/cell-file/week.cell fork --policy best-fit --seed 1
+    /// Example: fauxmaster load examples/cell-file/small.cell fork --policy best-fit --seed 1
     Load(load::LoadArgs),
     /// List the policies.
     Policies,

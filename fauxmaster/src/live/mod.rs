@@ -70,3 +70,8 @@ pub fn as_trace(source: &str, state: &State, workload: Workload) -> Trace {
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

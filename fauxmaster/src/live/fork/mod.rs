@@ -97,3 +97,6 @@ pub fn fork(
         fork: replay.side.report(),
     })
 }
+
+#[cfg(test)]
+mod tests;
