@@ -50,6 +50,7 @@ pub fn read_job_file(path: &Path) -> anyhow::Result<JobSpec> {
     let text = std::fs::read_to_string(path).with_context(name)?;
     let spec = serde_saphyr::from_str(&text).map_err(|error| {
         let said = error.to_string();
+        let said = said.trim_start_matches("error: ");
         let words: Vec<&str> = said.lines().next().unwrap_or_default().split_whitespace().collect();
         anyhow::anyhow!("{}", words.join(" "))
     });

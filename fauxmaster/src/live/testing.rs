@@ -232,6 +232,6 @@ pub(crate) fn example() -> Recorder {
     cell.run(Op::Repair { machine: "m3".to_owned() }).unwrap();
     cell.run(Op::Kill { job: "flaky".to_owned(), indexes: None }).unwrap();
     cell.submit(&job("huge", 100, 1, "9", ""), None).unwrap();
-    cell.pass_time(40);
+    cell.pass_time(80);
     cell
 }

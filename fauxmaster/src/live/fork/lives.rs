@@ -2,8 +2,9 @@
 //!
 //! A task that ended by itself after running for so long does so in the fork too: its first such run there
 //! takes as long as its first one here, and ends alike; a run that is cut off by an eviction is begun anew. A
-//! task of which no such end is known runs until it is evicted or killed. Starting and stopping take as long
-//! as they did for that task, one after the other; where that is not known, the recording's median.
+//! task of which no such end is known runs until it is evicted or killed; so a recording that ends soon after
+//! the fork begins makes short tasks seem endless: give it longer than they run. Starting and stopping take
+//! as long as they did for that task, one after the other; where that is not known, the recording's median.
 
 use std::collections::{BTreeMap, VecDeque};
 
