@@ -3,9 +3,10 @@
 #
 # usage: scripts/setup.sh               what most of the workspace needs
 #        scripts/setup.sh optimizer     and what the optimiser's solver needs, which is C++
+#        scripts/setup.sh master        and what the master's storage (RocksDB) needs, which is C++ too
 #        scripts/setup.sh lint          and rustfmt and clippy
 #
-# Installs and downloads nothing, save for the solver's needs where it is run as root on Debian or Ubuntu.
+# Installs and downloads nothing, save for the needs of C++ where it is run as root on Debian or Ubuntu.
 # Prints one line: what there is (exit code 0), or what is missing and how to get it (exit code 1).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -49,29 +50,31 @@ at_least "$version" "$wanted" || missing "Rust $version is too old, $wanted or n
 # Rust links through the C compiler.
 command -v cc >/dev/null || missing "a C compiler (cc) is missing, Rust links with it: on Debian or Ubuntu \`sudo apt-get install gcc libc6-dev\`, on Fedora \`sudo dnf install gcc\`, on macOS \`xcode-select --install\`"
 
-# HiGHS, the optimiser's solver, is built with CMake; its bindings are made with libclang.
+# HiGHS, the optimiser's solver, is built with CMake, and RocksDB without; the bindings of both are made
+# with libclang.
 has_libclang() {
     [[ -n ${LIBCLANG_PATH:-} ]] || ldconfig -p 2>/dev/null | grep -q 'libclang\(-[0-9]*\)\?\.so' ||
         compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || [[ -d /Library/Developer/CommandLineTools ]]
 }
-solver_lacks() {
+cpp_lacks() {
     local lacks=()
-    command -v cmake >/dev/null || lacks+=(cmake)
+    [[ $1 == master ]] || command -v cmake >/dev/null || lacks+=(cmake)
     command -v c++ >/dev/null || lacks+=(g++)
     has_libclang || lacks+=(libclang-dev)
     command -v clang >/dev/null || lacks+=(clang)
     echo "${lacks[*]}"
 }
-if [[ ${1:-} == optimizer || ${1:-} == lint ]]; then
-    lacks=$(solver_lacks)
+if [[ ${1:-} == optimizer || ${1:-} == master || ${1:-} == lint ]]; then
+    if [[ $1 == master ]]; then whose="RocksDB, the master's storage,"; else whose="the optimiser's solver"; fi
+    lacks=$(cpp_lacks "$1")
     if [[ -n $lacks && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-        echo "set-up: installing $lacks for the optimiser's solver"
+        echo "set-up: installing $lacks for $whose"
         # shellcheck disable=SC2086  # package names, one a word
         { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $lacks; } \
             </dev/null >/dev/null || missing "apt-get could not install $lacks"
-        lacks=$(solver_lacks)
+        lacks=$(cpp_lacks "$1")
     fi
-    [[ -z $lacks ]] || missing "the optimiser's solver needs $lacks: on Debian or Ubuntu \`sudo apt-get install $lacks\`, on Fedora \`sudo dnf install cmake gcc-c++ clang clang-devel\`, on macOS \`brew install cmake llvm\`"
+    [[ -z $lacks ]] || missing "$whose needs $lacks: on Debian or Ubuntu \`sudo apt-get install $lacks\`, on Fedora \`sudo dnf install cmake gcc-c++ clang clang-devel\`, on macOS \`brew install cmake llvm\`"
 fi
 
 if [[ ${1:-} == lint ]]; then

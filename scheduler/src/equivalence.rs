@@ -33,14 +33,14 @@ pub(crate) struct Class {
     pub tie: u64,
 }
 
-/// The rules of a job, as far as they tell classes apart.
-type Rules = (Vec<Constraint>, BTreeSet<String>, Option<JobId>, Option<JobId>);
+/// The rules of a job, and machines that a task avoids, as far as they tell classes apart.
+type Rules = (Vec<Constraint>, BTreeSet<String>, Option<JobId>, Option<JobId>, Vec<MachineId>);
 
 /// The classes of a pass.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Classes {
     pub all: Vec<Class>,
-    by_key: BTreeMap<(Demand, usize, Vec<MachineId>), ClassIndex>,
+    by_key: BTreeMap<(Demand, usize), ClassIndex>,
     rules: BTreeMap<Rules, usize>,
     rules_of_job: Vec<Option<usize>>,
     /// Class of each task, by job and position; of jobs that were asked for.
@@ -66,11 +66,13 @@ impl Classes {
         if let Some(class) = of_job[position] {
             return class;
         }
-        let avoid = snapshot.cell.task(task).avoid.clone();
-        let rules = self.rules_of(snapshot.cell, task.job);
+        let rules = match snapshot.cell.task(task).avoid.as_slice() {
+            [] => self.rules_of(snapshot.cell, task.job),
+            avoid => self.number(snapshot.cell, task.job, avoid),
+        };
         let demand = snapshot.demand(task);
         let next = self.all.len();
-        let class = *self.by_key.entry((demand, rules, avoid)).or_insert(next);
+        let class = *self.by_key.entry((demand, rules)).or_insert(next);
         if class == next {
             self.all.push(Class::new(snapshot, task, demand, seed));
         }
@@ -82,13 +84,19 @@ impl Classes {
         if let Some(rules) = self.rules_of_job[id.index()] {
             return rules;
         }
-        let job = cell.job(id);
-        let own = job_state::is_kept_for(job).then_some(id);
-        let key = (job.constraints.clone(), job.packages.clone(), job.alloc_set, own);
-        let next = self.rules.len();
-        let rules = *self.rules.entry(key).or_insert(next);
+        let rules = self.number(cell, id, &[]);
         self.rules_of_job[id.index()] = Some(rules);
         rules
+    }
+
+    /// The number of a job's rules together with machines that a task avoids.
+    fn number(&mut self, cell: &Cell, id: JobId, avoid: &[MachineId]) -> usize {
+        let job = cell.job(id);
+        let own = job_state::is_kept_for(job).then_some(id);
+        let packages = job.packages.clone();
+        let key = (job.constraints.clone(), packages, job.alloc_set, own, avoid.to_vec());
+        let next = self.rules.len();
+        *self.rules.entry(key).or_insert(next)
     }
 }
 

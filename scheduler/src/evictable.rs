@@ -147,7 +147,7 @@ fn on(snapshot: &Snapshot<'_>, row: usize) -> Box<[Evictable]> {
                 importance,
                 charge: demand.charge,
                 gpu: demand.gpu,
-                gpu_devices: placed.at.gpu_devices,
+                gpu_devices: placed.at().gpu_devices,
                 disrupts: disrupts(snapshot, task),
             }
         })

@@ -24,7 +24,6 @@ use crate::evictable::{Evictable, Evictables};
 use crate::feasible::shortfall;
 use crate::offers::{KeptOffers, NO_OFFER, Offers, Rank, Seen};
 use crate::pass::Pass;
-use crate::rooms::Placed;
 use crate::score::RowScore;
 use crate::snapshot::{Amounts, Demand, Gpus, HostInfo, Snapshot};
 
@@ -401,12 +400,13 @@ pub(crate) fn fits_without(
     let mut prod_free = host.prod_free;
     let mut gpus = host.gpus;
     for &victim in victims {
-        let Some(Placed { at, demand: theirs }) = snapshot.placed(victim) else { continue };
+        let Some(placed) = snapshot.placed(victim) else { continue };
+        let theirs = &placed.demand;
         free.add(theirs.charge);
         if let Some(limit) = theirs.prod_limit {
             prod_free.add(limit);
         }
-        gpus.give_back(at.gpu_devices, theirs.gpu);
+        gpus.give_back(placed.at().gpu_devices, theirs.gpu);
     }
     let prod_fits = demand.prod_limit.is_none_or(|limit| {
         let short = shortfall(limit, prod_free);

@@ -10,6 +10,7 @@
 //! the cell; before a slot is used for another job, what ran of the old one has to be removed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use cell::{Cell, GPU_DEVICE, JobId, JobKind, TaskId};
 
@@ -33,20 +34,45 @@ pub struct Rooms {
     /// one of the two.
     pub(crate) is_wide: bool,
     pub(crate) domains: Domains,
-    /// By slot of the job and position of the task; as long as there was use for.
-    placements: Vec<Vec<Option<Placed>>>,
+    /// By slot of the job; as long as there was use for.
+    jobs: Vec<OfJob>,
     /// Rows of the allocs of each alloc set that have a place, ascending.
     alloc_rows: BTreeMap<JobId, Vec<usize>>,
     alloc_row_of: BTreeMap<TaskId, usize>,
     dead_row_count: usize,
 }
 
+/// What is placed of a job.
+#[derive(Clone, Debug, Default)]
+struct OfJob {
+    /// By position of the task; as long as there was use for.
+    placed: Vec<Option<Placed>>,
+    /// What the last of its tasks was charged: most likely the next is charged the same.
+    last: Option<Arc<Demand>>,
+}
+
 /// A task that has a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Placed {
-    pub at: Placement,
-    /// What it is charged there.
-    pub demand: Demand,
+    row: u32,
+    gpu_devices: u16,
+    /// What it is charged there, shared by tasks that are alike.
+    pub demand: Arc<Demand>,
+}
+
+impl OfJob {
+    fn share(&mut self, demand: Demand) -> Arc<Demand> {
+        match &self.last {
+            Some(last) if **last == demand => Arc::clone(last),
+            _ => Arc::clone(self.last.insert(Arc::new(demand))),
+        }
+    }
+}
+
+impl Placed {
+    pub(crate) fn at(&self) -> Placement {
+        Placement { row: self.row as usize, gpu_devices: self.gpu_devices }
+    }
 }
 
 impl Rooms {
@@ -58,7 +84,7 @@ impl Rooms {
             shapes: Vec::new(),
             is_wide,
             domains: Domains::default(),
-            placements: Vec::new(),
+            jobs: Vec::new(),
             alloc_rows: BTreeMap::new(),
             alloc_row_of: BTreeMap::new(),
             dead_row_count: 0,
@@ -204,11 +230,11 @@ impl Rooms {
     /// Where a task is; `None` while it has no place.
     #[must_use]
     pub fn placement(&self, task: TaskId) -> Option<Placement> {
-        self.placed(task).map(|placed| placed.at)
+        self.placed(task).map(Placed::at)
     }
 
     pub(crate) fn placed(&self, task: TaskId) -> Option<&Placed> {
-        self.placements.get(task.job.index())?.get(task.position as usize)?.as_ref()
+        self.jobs.get(task.job.index())?.placed.get(task.position as usize)?.as_ref()
     }
 
     /// Rows of allocs that lost their place. They host nothing, and stay so that rows keep their numbers:
@@ -262,31 +288,32 @@ impl Rooms {
     /// # Panics
     /// If it has a place already, or the cell has no such task.
     pub fn place_recorded(&mut self, cell: &Cell, task: TaskId, row: usize, devices: Option<u16>) {
-        let Self { accounting, .. } = *self;
-        let Demand { gpu, .. } = Demand::of(cell, accounting, task);
+        let demand = Demand::of(cell, self.accounting, task);
         let gpus = &self.hosts[row].gpus;
-        let devices = match devices {
-            Some(devices) if gpus.fits_on(devices, gpu) => devices,
+        let gpu_devices = match devices {
+            Some(devices) if gpus.fits_on(devices, demand.gpu) => devices,
             Some(_) => 0,
-            None => gpus.choose(gpu).unwrap_or_default(),
+            None => gpus.choose(demand.gpu).unwrap_or_default(),
         };
-        self.put(cell, task, row, devices);
+        self.put(cell, task, demand, Placement { row, gpu_devices });
     }
 
-    /// Puts a task on devices that fit.
-    pub(crate) fn put(&mut self, cell: &Cell, task: TaskId, row: usize, gpu_devices: u16) {
+    /// Puts a task that asks for `demand` somewhere, on devices that fit.
+    pub(crate) fn put(&mut self, cell: &Cell, task: TaskId, demand: Demand, at: Placement) {
+        let Placement { row, gpu_devices } = at;
         let job = cell.job(task.job);
-        let demand = Demand::of(cell, self.accounting, task);
-        if self.placements.len() <= task.job.index() {
-            self.placements.resize(cell.jobs.len(), Vec::new());
+        if self.jobs.len() <= task.job.index() {
+            self.jobs.resize(cell.jobs.len(), OfJob::default());
         }
-        let of_job = &mut self.placements[task.job.index()];
-        if of_job.len() < job.tasks.len() {
-            of_job.resize(job.tasks.len(), None);
+        let of_job = &mut self.jobs[task.job.index()];
+        if of_job.placed.len() < job.tasks.len() {
+            of_job.placed.resize(job.tasks.len(), None);
         }
-        let placed = &mut of_job[task.position as usize];
+        let shared = of_job.share(demand);
+        let placed = &mut of_job.placed[task.position as usize];
         assert!(placed.is_none(), "{} runs already", cell.task_name(task));
-        *placed = Some(Placed { at: Placement { row, gpu_devices }, demand });
+        let numbered = u32::try_from(row).expect("fewer than 2^32 hosts");
+        *placed = Some(Placed { row: numbered, gpu_devices, demand: shared });
         let host = &mut self.hosts[row];
         host.gpus.take(gpu_devices, demand.gpu);
         host.take(&demand);
@@ -337,10 +364,10 @@ impl Rooms {
             self.alloc_rows.entry(task.job).or_default().retain(|&row| row != alloc_row);
             self.dead_row_count += 1;
         }
-        let of_job = self.placements.get_mut(task.job.index());
-        let placed = of_job.and_then(|of_job| of_job.get_mut(task.position as usize));
-        let placed = placed.and_then(Option::take);
-        let Placed { at, demand } = placed.expect("the task has a place");
+        let of_job = self.jobs.get_mut(task.job.index());
+        let placed = of_job.and_then(|of_job| of_job.placed.get_mut(task.position as usize));
+        let placed = placed.and_then(Option::take).expect("the task has a place");
+        let (at, demand) = (placed.at(), placed.demand);
         let host = &mut self.hosts[at.row];
         host.gpus.give_back(at.gpu_devices, demand.gpu);
         host.give_back(&demand);
@@ -356,13 +383,15 @@ impl Rooms {
     /// If it has no place, or the cell has no such task.
     pub fn recharge(&mut self, cell: &Cell, task: TaskId) {
         let accounting = self.accounting;
-        let of_job = self.placements.get_mut(task.job.index());
-        let placed = of_job.and_then(|of_job| of_job.get_mut(task.position as usize));
-        let placed = placed.and_then(Option::as_mut).expect("the task has a place");
-        let was = placed.demand;
+        let placed = self.placed(task).expect("the task has a place");
+        let (row, was) = (placed.at().row, *placed.demand);
         let demand = Demand { gpu: was.gpu, ..Demand::of(cell, accounting, task) };
-        placed.demand = demand;
-        let host = &mut self.hosts[placed.at.row];
+        let of_job = &mut self.jobs[task.job.index()];
+        let shared = of_job.share(demand);
+        if let Some(placed) = &mut of_job.placed[task.position as usize] {
+            placed.demand = shared;
+        }
+        let host = &mut self.hosts[row];
         host.give_back(&was);
         host.take(&demand);
         if let Some(&row) = self.alloc_row_of.get(&task) {
@@ -388,10 +417,11 @@ impl Rooms {
     #[must_use]
     pub fn check_sums(&self) -> Option<String> {
         let mut on_row: Vec<BTreeSet<TaskId>> = vec![BTreeSet::new(); self.hosts.len()];
-        for (job, of_job) in self.placements.iter().enumerate() {
-            for (placed, position) in of_job.iter().zip(0..) {
+        for (job, of_job) in self.jobs.iter().enumerate() {
+            for (placed, position) in of_job.placed.iter().zip(0..) {
                 if let Some(placed) = placed {
-                    on_row[placed.at.row].insert(TaskId { job: JobId::from_index(job), position });
+                    on_row[placed.at().row]
+                        .insert(TaskId { job: JobId::from_index(job), position });
                 }
             }
         }
@@ -416,7 +446,7 @@ impl Rooms {
             };
             for placed in host.tasks.iter().filter_map(|&task| self.placed(task)) {
                 expected.take(&placed.demand);
-                expected.gpus.take(placed.at.gpu_devices, placed.demand.gpu);
+                expected.gpus.take(placed.gpu_devices, placed.demand.gpu);
             }
             let sums =
                 |of: &HostInfo| (of.free, of.prod_free, of.charged_prod, of.charged_other, of.gpus);

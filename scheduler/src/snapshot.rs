@@ -179,13 +179,15 @@ impl<'c> Snapshot<'c> {
             self.cell.task_name(task)
         );
         let gpus = &self.hosts[row].gpus;
-        let devices = devices.or_else(|| gpus.choose(demand.gpu)).unwrap_or_default();
-        assert!(
-            gpus.fits_on(devices, demand.gpu),
-            "{} does not fit on devices {devices:#b}",
-            self.cell.task_name(task)
-        );
-        self.rooms.put(self.cell, task, row, devices);
+        if let Some(devices) = devices {
+            assert!(
+                gpus.fits_on(devices, demand.gpu),
+                "{} does not fit on devices {devices:#b}",
+                self.cell.task_name(task)
+            );
+        }
+        let gpu_devices = devices.or_else(|| gpus.choose(demand.gpu)).unwrap_or_default();
+        self.rooms.put(self.cell, task, demand, Placement { row, gpu_devices });
     }
 
     /// See [`Rooms::place_recorded`].
@@ -198,7 +200,8 @@ impl<'c> Snapshot<'c> {
 
     /// Puts a task back where it was, on the same GPU devices, fitting or not.
     pub(crate) fn restore(&mut self, task: TaskId, placement: Placement) {
-        self.rooms.put(self.cell, task, placement.row, placement.gpu_devices);
+        let demand = self.demand(task);
+        self.rooms.put(self.cell, task, demand, placement);
     }
 
     /// See [`Rooms::remove`].

@@ -84,6 +84,8 @@ pub enum Input {
     Heard(Heard),
     /// A pass was planned.
     Planned(PlanResult),
+    /// Something is to be done in the master's own name; lost unless it leads.
+    Own(Op),
     /// Time passed. To be given at least every [`TICK_MS_MAX`].
     Tick,
 }
@@ -249,6 +251,8 @@ impl Core {
             }
             Input::Heard(heard) => self.heard(now, heard, &mut out),
             Input::Planned(result) => self.planned(now, result, &mut out),
+            Input::Own(op) if self.leader.is_some() => self.propose(now, op, &mut out),
+            Input::Own(_) => {}
             Input::Tick => self.tick(now, &mut out),
         }
         out

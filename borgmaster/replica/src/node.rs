@@ -68,8 +68,6 @@ impl Config {
 pub enum Mutation {
     /// A write counts as on disk at once.
     IgnoreFsync,
-    /// What was proposed counts as committed at once.
-    SkipQuorum,
 }
 
 /// A change of replicas.
@@ -286,6 +284,20 @@ impl Node {
         self.raw.raft.store().members()
     }
 
+    /// Of another replica, as the one that leads sees it: up to where it has the log, and whether it was heard
+    /// lately.
+    #[must_use]
+    pub fn progress(&self, id: u64) -> Option<(u64, bool)> {
+        let progress = self.raw.raft.prs().get(id)?;
+        Some((progress.matched, progress.recent_active))
+    }
+
+    /// The last index that is known to be committed.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.raw.raft.raft_log.committed
+    }
+
     /// The last index of its log, committed or not.
     #[must_use]
     pub fn last_index(&self) -> u64 {
@@ -476,7 +488,8 @@ impl Node {
             return Err(Refused::Membership("that replica is no learner: add it first"));
         }
         let matched = self.raw.raft.prs().get(id).map_or(0, |progress| progress.matched);
-        if matched + CAUGHT_UP_ENTRY_COUNT < self.last_index() {
+        // One that has nothing yet could hold up everything, however short the log is.
+        if matched == 0 || matched + CAUGHT_UP_ENTRY_COUNT < self.last_index() {
             return Err(Refused::Membership("the learner has not caught up yet: try again later"));
         }
         Ok(())
@@ -493,6 +506,13 @@ impl Node {
         let log = self.raw.raft.store();
         let from = index.max(log.first());
         log.range(from, self.applied + 1).map(Entry::from).collect()
+    }
+
+    /// The entries of the log that are not committed, as far as is known here.
+    #[must_use]
+    pub fn uncommitted(&self) -> Vec<Entry> {
+        let log = self.raw.raft.store();
+        log.range(self.raw.raft.raft_log.committed + 1, u64::MAX).map(Entry::from).collect()
     }
 
     /// Hands leadership over; for the replica that leads.

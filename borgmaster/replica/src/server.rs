@@ -79,6 +79,8 @@ pub enum Input {
     Heard(Heard),
     /// A pass was planned.
     Planned(PlanResult),
+    /// Something is to be done in the master's own name; lost unless this one leads.
+    Own(Op),
 }
 
 /// What a replica wants done.
@@ -158,6 +160,8 @@ pub struct Server {
     /// Where replicas listen, as far as the log says.
     addresses: BTreeMap<u64, String>,
     hashes: Hashes,
+    /// Whether a replica was added since the last checkpoint.
+    has_joined: bool,
     is_stopped: bool,
 }
 
@@ -259,6 +263,7 @@ impl Server {
             readable: Vec::new(),
             addresses,
             hashes: Hashes::default(),
+            has_joined: false,
             is_stopped: false,
         })
     }
@@ -320,6 +325,7 @@ impl Server {
             Input::PersistFailed { number } => self.node.persist_failed(number),
             Input::Heard(heard) => self.step(now, CoreInput::Heard(heard), out),
             Input::Planned(plan) => self.step(now, CoreInput::Planned(plan), out),
+            Input::Own(op) => self.step(now, CoreInput::Own(op), out),
         }
     }
 
@@ -328,6 +334,12 @@ impl Server {
         while !self.is_stopped {
             let outputs = self.node.drain();
             if outputs.is_empty() {
+                // Raft takes no snapshot by which its receiver is no member: a new replica needs one of after
+                // its addition.
+                if std::mem::take(&mut self.has_joined) {
+                    self.checkpoint();
+                    continue;
+                }
                 return;
             }
             for output in outputs {
@@ -358,8 +370,8 @@ impl Server {
                 }
             }
             node::Output::Leads { term } => {
-                self.step(now, CoreInput::Elected { term }, out);
                 out.push(Output::Leads(Some(term)));
+                self.step(now, CoreInput::Elected { term }, out);
             }
             node::Output::Follows { .. } => {
                 if self.core.term().is_some() {
@@ -389,6 +401,7 @@ impl Server {
             EntryKind::Membership => {
                 if let Ok((id, address)) = postcard::from_bytes(&entry.context) {
                     self.addresses.insert(id, address);
+                    self.has_joined = true;
                 }
                 let members = self.node.members().clone();
                 self.addresses.retain(|id, _| members.contains(*id));

@@ -21,6 +21,7 @@ mod saved;
 mod session;
 mod settings;
 mod text;
+pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -119,10 +119,10 @@ impl<S: RowScore> Pass<'_, '_, S> {
     }
 
     fn widen(&self, facts: &mut BlockFacts, row: usize) {
-        if self.snapshot.is_closed(row) {
+        let of = &self.rows[row];
+        if of.free_cpu.is_nan() {
             return;
         }
-        let of = &self.rows[row];
         let host = &self.snapshot.hosts[row];
         facts.free_cpu = facts.free_cpu.max(of.free_cpu);
         facts.free_ram = facts.free_ram.max(of.free_ram);

@@ -55,25 +55,21 @@ impl State {
         self.index = index;
     }
 
-    /// The answer to a request that need not be replicated: it was carried out before, or is plainly wrong
-    /// (malformed, too large, about something that is not there, or forbidden). `None`: it is for the log.
+    /// The answer to a request that need not be replicated: it was carried out before, or is malformed. What
+    /// depends on the state goes through the log, because a replica that leads no longer may not know it yet.
+    /// `None`: it is for the log.
     #[must_use]
     pub fn answer_now(&self, request: &Request, op: &Op) -> Option<Outcome> {
-        if *op != Op::OpenSession {
-            let Some(session) = self.sessions.get(&request.session) else {
-                return Some(Err(Rejected::NoSession(request.session)));
-            };
-            if let Some(outcome) = session.earlier(request) {
-                return Some(outcome);
-            }
-        }
-        self.check_request(&request.user, op).err().map(Err)
+        let session = self.sessions.get(&request.session).filter(|_| *op != Op::OpenSession);
+        let earlier = session.and_then(|session| session.earlier(request));
+        #[cfg(debug_assertions)]
+        let earlier = earlier.filter(|_| !self.is_mutated(super::Mutation::ApplyTwice));
+        earlier.or_else(|| check_form(&request.user, op).err().map(Err))
     }
 
     fn check_request(&self, user: &str, op: &Op) -> Result<(), Rejected> {
-        crate::spec::check_name("user", user)?;
-        let who = user;
-        let user = Some(who);
+        check_form(user, op)?;
+        let user = Some(user);
         let machine = |name: &str| match self.machine(name) {
             Some(_) => Ok(()),
             None => Err(Rejected::Unknown { kind: "machine".to_owned(), name: name.to_owned() }),
@@ -108,15 +104,12 @@ impl State {
                 self.require(user, Capability::Machines)?;
                 Ok(settings.check()?)
             }
-            // No client may do what is the master's.
             Op::Assign { .. }
             | Op::Observe { .. }
             | Op::Health { .. }
             | Op::Evict { .. }
             | Op::Reserve { .. }
-            | Op::Expire => {
-                Err(Rejected::Forbidden { user: who.to_owned(), capability: "master".to_owned() })
-            }
+            | Op::Expire => Ok(()),
         }
     }
 
@@ -234,6 +227,47 @@ impl State {
         if self.machines[id.index()].generation != index {
             self.change_machine(id, |machine| machine.generation = index);
             context.change(Change::Wanted(id));
+        }
+    }
+}
+
+/// Whether a request is well formed, whatever the state.
+fn check_form(user: &str, op: &Op) -> Result<(), Rejected> {
+    use crate::spec::{check_name, read_job, read_machine};
+    check_name("user", user)?;
+    let job = |spec, kind| read_job(spec, kind, crate::UserId(0), None).map(|_| ());
+    match op {
+        Op::OpenSession => Ok(()),
+        Op::Submit { spec, is_alloc_set: false } | Op::Update { spec } => {
+            Ok(job(spec, crate::JobKind::Job)?)
+        }
+        Op::Submit { spec, is_alloc_set: true } => Ok(job(spec, crate::JobKind::AllocSet)?),
+        Op::Undo { job } | Op::Kill { job, .. } => Ok(check_name("job", job)?),
+        Op::SetQuota(quota) => Ok(check_name("user", &quota.user)?),
+        Op::SetCapabilities { user, .. } => Ok(check_name("user", user)?),
+        Op::AddMachines { machines } => {
+            for (i, (spec, _)) in machines.iter().enumerate() {
+                read_machine(spec).map_err(|error| {
+                    crate::spec::SpecError::new(
+                        format!("machines[{i}].{}", error.field),
+                        error.problem,
+                    )
+                })?;
+            }
+            Ok(())
+        }
+        Op::Drain { machine } | Op::Repair { machine } | Op::RemoveMachine { machine } => {
+            Ok(check_name("machine", machine)?)
+        }
+        Op::Configure(settings) => Ok(settings.check()?),
+        // No client may do what is the master's.
+        Op::Assign { .. }
+        | Op::Observe { .. }
+        | Op::Health { .. }
+        | Op::Evict { .. }
+        | Op::Reserve { .. }
+        | Op::Expire => {
+            Err(Rejected::Forbidden { user: user.to_owned(), capability: "master".to_owned() })
         }
     }
 }

@@ -1,0 +1,123 @@
+//! Why a task is where it is, in words.
+
+use cell::borglet::TaskKey;
+use cell::live::view::{PhaseKind, Reason, Why, describe_left};
+use cell::live::{Phase, Rejected, State};
+use scheduler::why::{Change, Explanation, Remedy, explain, waits_for_alloc};
+
+use crate::replica::Replica;
+
+pub(super) fn why(replica: &mut Replica, name: &str) -> Result<Why, Rejected> {
+    let state = replica.server.state();
+    let unknown = || Rejected::Unknown { kind: "task".to_owned(), name: name.to_owned() };
+    let (job, index) = name.rsplit_once('/').ok_or_else(unknown)?;
+    let index = index.parse().map_err(|_| unknown())?;
+    let uid = state.job(job).ok_or_else(unknown)?.uid;
+    let id = state.task_id(TaskKey { job: uid, index }).ok_or_else(unknown)?;
+    let phase = PhaseKind::of(&state.record(id).phase);
+    let mut why = Why {
+        task: state.task_name(id),
+        phase,
+        text: String::new(),
+        host_count: 0,
+        feasible_count: 0,
+        ruled_out: Vec::new(),
+        changes: Vec::new(),
+        index: state.index(),
+    };
+    let before = match before(state, id) {
+        Ok(words) => {
+            why.text = words;
+            return Ok(why);
+        }
+        Err(words) => words,
+    };
+    let (explanation, waits) = replica
+        .server
+        .core_mut()
+        .with_snapshot(|snapshot| (explain(snapshot, id), waits_for_alloc(snapshot, id)));
+    let Explanation { host_count, feasible_count, ruled_out, changes } = explanation;
+    why.host_count = count(host_count);
+    why.feasible_count = count(feasible_count);
+    why.ruled_out = ruled_out
+        .into_iter()
+        .map(|(what, hosts)| Reason { text: what.to_string(), host_count: count(hosts) })
+        .collect();
+    why.changes = changes
+        .into_iter()
+        .map(|Change { what, host_count }| Reason {
+            text: words(&what),
+            host_count: count(host_count),
+        })
+        .collect();
+    why.text = text(&why, &before, waits);
+    Ok(why)
+}
+
+/// The whole answer where hosts have nothing to do with it; else what there is to say first.
+fn before(state: &State, id: cell::TaskId) -> Result<String, Vec<String>> {
+    let job = state.job_at(id.job);
+    let record = state.record(id);
+    let Phase::Waiting { not_before, after, .. } = &record.phase else {
+        let phase = PhaseKind::of(&record.phase).name();
+        return Ok(match record.phase.place() {
+            Some(place) => {
+                format!("it is {phase} on {}", state.cell().machine(place.machine).name)
+            }
+            None => format!("it is {phase}"),
+        });
+    };
+    let mut words = Vec::new();
+    if let Some(left) = after {
+        words.push(format!("it is pending again: {}", describe_left(left)));
+    }
+    if !job.waits_for.is_empty() {
+        let jobs = job.waits_for.iter().filter_map(|&uid| state.job_of(uid));
+        let names: Vec<&str> = jobs.map(cell::live::JobRecord::name).collect();
+        return Ok(format!("it waits until these jobs have finished: {}", names.join(", ")));
+    }
+    if *not_before > state.now() {
+        let ms = not_before.since_ms(state.now());
+        words.push(format!("it failed before and is not tried again for another {ms} ms"));
+    }
+    Err(words)
+}
+
+fn text(why: &Why, before: &[String], waits: bool) -> String {
+    let mut lines = before.to_vec();
+    if waits {
+        lines.push("no alloc of its alloc set has a place yet".to_owned());
+    }
+    if why.feasible_count > 0 {
+        lines.push(format!(
+            "it fits on {} of {} hosts and waits for its turn",
+            why.feasible_count, why.host_count
+        ));
+    } else if why.host_count == 0 {
+        lines.push("there is no host for it".to_owned());
+    } else {
+        lines.push(format!("it fits on none of {} hosts", why.host_count));
+    }
+    lines.extend(why.ruled_out.iter().map(|it| format!("{} hosts: {}", it.host_count, it.text)));
+    if let Some(change) = why.changes.first() {
+        lines.push(format!("would open {} hosts: {}", change.host_count, change.text));
+    }
+    lines.join("\n")
+}
+
+fn words(remedy: &Remedy) -> String {
+    match remedy {
+        Remedy::LessCpu(milli) => format!("{milli} milli-cores less CPU"),
+        Remedy::LessRam(bytes) => format!("{bytes} bytes less RAM"),
+        Remedy::LessDisk(bytes) => format!("{bytes} bytes less disk"),
+        Remedy::GpuShare(milli) => format!("a GPU share of {milli} thousandths"),
+        Remedy::GpuDevices(count) => format!("{count} GPU devices"),
+        Remedy::DropConstraint(constraint) => format!("without the constraint {constraint}"),
+        Remedy::AllowSameMachine => "tasks of the job may share a machine".to_owned(),
+        Remedy::RaiseSpread(kind) => format!("one more task of the job in a {kind:?}"),
+    }
+}
+
+fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,342 @@
+//! The service for clients. Any replica may be asked: what only the leader can do is passed on to it, once.
+//!
+//! In: requests. Out: answers, each either what was asked for, why the cell rejects it, or why this replica
+//! does not serve it. What a request means is the replica's and the state's; here it is only carried.
+
+mod events;
+mod explain;
+mod replicas;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use borgmaster_replica::server::Answer;
+use cell::live::Rejected;
+use crossbeam_channel::Sender;
+use proto::limits::{CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX};
+use proto::mutate::Mutation;
+use proto::operate::Checkpoint;
+use proto::reply::{Reply, Unserved};
+use proto::status::{Consistency, StatusQuery};
+use proto::wire;
+use proto::wire::cell_client::CellClient;
+use proto::wire::cell_server::Cell;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
+use tokio_stream::Stream;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::config::Place;
+use crate::replica::{Message, Replica};
+
+/// So many requests may be under way; beyond that a client hears that this replica is busy.
+const REQUEST_COUNT_MAX: usize = 8_192;
+
+/// While no leader is known a request waits for so long.
+const WAIT_MAX: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// A client that is told that a replica is busy may come again after so long.
+const RETRY_AFTER_MS: u32 = 100;
+
+/// Marks what another replica passed on, which is not passed on again.
+const PASSED_ON: &str = "cell-passed-on";
+
+type Streamed<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    replica: Sender<Message>,
+    room: Arc<Semaphore>,
+    channels: Arc<Mutex<BTreeMap<String, Channel>>>,
+}
+
+fn malformed(error: proto::WireError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn too_large(error: proto::WireError) -> Status {
+    Status::out_of_range(format!("the answer cannot be sent: {error}"))
+}
+
+fn stopping() -> Status {
+    Status::unavailable("this replica is stopping")
+}
+
+fn busy() -> Unserved {
+    Unserved::Busy { retry_after_ms: RETRY_AFTER_MS }
+}
+
+fn was_passed_on<T>(request: &Request<T>) -> bool {
+    request.metadata().contains_key(PASSED_ON)
+}
+
+impl Service {
+    pub(crate) fn new(replica: Sender<Message>) -> Self {
+        let room = Arc::new(Semaphore::new(REQUEST_COUNT_MAX));
+        Self { replica, room, channels: Arc::default() }
+    }
+
+    /// Has the replica's thread do something with the state as it is.
+    async fn peek<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Replica) -> T + Send + 'static,
+    ) -> Result<T, Status> {
+        let (reply, answer) = oneshot::channel();
+        let question = Box::new(move |replica: Result<&mut Replica, Answer>| {
+            if let Ok(replica) = replica {
+                let _ = reply.send(ask(replica));
+            }
+        });
+        self.replica.send(Message::Peek(question)).map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())
+    }
+
+    /// Has the replica's thread do something with the state, as recent as is asked for.
+    async fn ask<T: Send + 'static>(
+        &self,
+        consistency: Consistency,
+        ask: impl FnOnce(&mut Replica) -> T + Clone + Send + 'static,
+    ) -> Result<Result<T, Unserved>, Status> {
+        if consistency == Consistency::Stale {
+            return self.peek(ask).await.map(Ok);
+        }
+        let give_up = Instant::now() + WAIT_MAX;
+        loop {
+            let (reply, answer) = oneshot::channel();
+            let ask = ask.clone();
+            let question = Box::new(move |replica: Result<&mut Replica, Answer>| {
+                let _ = reply.send(replica.map(ask));
+            });
+            self.replica.send(Message::Read(question)).map_err(|_| stopping())?;
+            let why = match answer.await.map_err(|_| stopping())? {
+                Ok(answer) => return Ok(Ok(answer)),
+                Err(why) => why,
+            };
+            if Instant::now() >= give_up {
+                return self.unserved(why).await.map(Err);
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// Why a request is not served.
+    async fn unserved(&self, why: Answer) -> Result<Unserved, Status> {
+        Ok(match why {
+            Answer::NotLeader { leader } => {
+                Unserved::NotLeader { leader_address: self.client_address(leader).await? }
+            }
+            Answer::NoSpace => Unserved::DiskFull,
+            Answer::Busy
+            | Answer::Unknown
+            | Answer::Outcome(_)
+            | Answer::Readable
+            | Answer::Membership
+            | Answer::Refused(_) => busy(),
+        })
+    }
+
+    async fn client_address(&self, leader: Option<u64>) -> Result<Option<String>, Status> {
+        let Some(leader) = leader else { return Ok(None) };
+        self.peek(move |replica| {
+            replica.places().get(&leader).map(|place| Place::from_text(place).client)
+        })
+        .await
+    }
+
+    /// A client of another replica.
+    fn client(&self, address: &str) -> Result<CellClient<Channel>, Status> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let channel = match channels.get(address) {
+            Some(channel) => channel.clone(),
+            None => {
+                let endpoint = Endpoint::from_shared(format!("http://{address}"))
+                    .map_err(|error| Status::internal(error.to_string()))?;
+                let channel = endpoint
+                    .connect_timeout(Duration::from_secs(1))
+                    .http2_keep_alive_interval(Duration::from_secs(2))
+                    .keep_alive_timeout(Duration::from_secs(2))
+                    .tcp_nodelay(true)
+                    .connect_lazy();
+                channels.insert(address.to_owned(), channel.clone());
+                channel
+            }
+        };
+        Ok(CellClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    fn passed_on<T>(message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert(PASSED_ON, AsciiMetadataValue::from_static("1"));
+        request
+    }
+
+    async fn mutate_here(&self, mutation: Mutation) -> Result<Answer, Status> {
+        let Mutation { request, op } = mutation;
+        let (reply, answer) = oneshot::channel();
+        self.replica.send(Message::Mutate { request, op, reply }).map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())
+    }
+}
+
+#[tonic::async_trait]
+impl Cell for Service {
+    async fn mutate(
+        &self,
+        request: Request<wire::MutateRequest>,
+    ) -> Result<Response<wire::MutateReply>, Status> {
+        let is_last = was_passed_on(&request);
+        let message = request.into_inner();
+        let mutation = Mutation::try_from(message.clone()).map_err(malformed)?;
+        let to_reply = |reply: Reply<cell::live::Done>| {
+            wire::MutateReply::try_from(reply).map(Response::new).map_err(too_large)
+        };
+        let Ok(_permit) = self.room.try_acquire() else { return to_reply(Err(busy())) };
+        let give_up = Instant::now() + WAIT_MAX;
+        loop {
+            let answer = self.mutate_here(mutation.clone()).await?;
+            match &answer {
+                Answer::Outcome(outcome) => return to_reply(Ok(outcome.clone())),
+                Answer::NotLeader { leader: Some(leader) } if !is_last => {
+                    if let Some(address) = self.client_address(Some(*leader)).await? {
+                        let request = Self::passed_on(message.clone());
+                        match self.client(&address)?.mutate(request).await {
+                            // It has stopped leading, or is gone: see who does.
+                            Ok(reply) if is_not_leader(reply.get_ref()) => {}
+                            Ok(reply) => return Ok(reply),
+                            Err(status) if status.code() == tonic::Code::Unavailable => {}
+                            Err(status) => return Err(status),
+                        }
+                    }
+                }
+                // Under the same number it is done once, however often it is asked for.
+                Answer::Unknown | Answer::NotLeader { leader: None } if !is_last => {}
+                Answer::Unknown
+                | Answer::NotLeader { .. }
+                | Answer::Busy
+                | Answer::NoSpace
+                | Answer::Readable
+                | Answer::Membership
+                | Answer::Refused(_) => {
+                    if answer == Answer::Unknown {
+                        return Err(unknown());
+                    }
+                    return to_reply(Err(self.unserved(answer).await?));
+                }
+            }
+            if Instant::now() >= give_up {
+                if answer == Answer::Unknown {
+                    return Err(unknown());
+                }
+                return to_reply(Err(self.unserved(answer).await?));
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn status(
+        &self,
+        request: Request<wire::StatusRequest>,
+    ) -> Result<Response<wire::StatusReply>, Status> {
+        let query = StatusQuery::try_from(request.into_inner()).map_err(malformed)?;
+        let StatusQuery { consistency, question } = query;
+        let answer = self.ask(consistency, move |replica| {
+            let state = replica.server.state();
+            let index = state.index();
+            state.answer(&question).map(|answer| proto::status::Status { index, answer })
+        });
+        let reply: Reply<proto::status::Status> = answer.await?;
+        wire::StatusReply::try_from(reply).map(Response::new).map_err(too_large)
+    }
+
+    async fn why(
+        &self,
+        request: Request<wire::WhyRequest>,
+    ) -> Result<Response<wire::WhyReply>, Status> {
+        let query = proto::explain::WhyQuery::try_from(request.into_inner()).map_err(malformed)?;
+        let task = query.task;
+        let answer = self.ask(query.consistency, move |replica| explain::why(replica, &task));
+        let reply: Reply<cell::live::view::Why> = answer.await?;
+        wire::WhyReply::try_from(reply).map(Response::new).map_err(too_large)
+    }
+
+    async fn fits(
+        &self,
+        request: Request<wire::FitsRequest>,
+    ) -> Result<Response<wire::FitsReply>, Status> {
+        proto::explain::FitsQuery::try_from(request.into_inner()).map_err(malformed)?;
+        Err(Status::unimplemented("a live master does not count yet how many more tasks would fit"))
+    }
+
+    type EventsStream = Streamed<wire::EventsReply>;
+
+    async fn events(
+        &self,
+        request: Request<wire::EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
+        self.watch(request.into_inner().into()).await.map(Response::new)
+    }
+
+    type CheckpointStream = Streamed<wire::CheckpointReply>;
+
+    async fn checkpoint(
+        &self,
+        request: Request<wire::CheckpointRequest>,
+    ) -> Result<Response<Self::CheckpointStream>, Status> {
+        let Checkpoint { until_index } = request.into_inner().into();
+        let state = self.ask(Consistency::Linearizable, move |replica| {
+            let state = replica.server.state();
+            let index = state.index();
+            match until_index {
+                Some(until) if until != index => {
+                    Err(Unserved::NotInLog { oldest_index: index, newest_index: index })
+                }
+                _ => Ok(state.clone()),
+            }
+        });
+        let state = state.await?.and_then(|state| state).map_err(Status::from)?;
+        // Apart from the replica's thread, which goes on meanwhile.
+        let bytes = tokio::task::spawn_blocking(move || state.to_bytes()).await;
+        let bytes = bytes.map_err(|error| Status::internal(error.to_string()))?;
+        let chunks: Vec<_> = bytes
+            .chunks(CHUNK_BYTES_MAX)
+            .map(|data| Ok(wire::CheckpointReply { data: data.to_vec() }))
+            .collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
+    }
+
+    async fn restore(
+        &self,
+        _: Request<Streaming<wire::RestoreRequest>>,
+    ) -> Result<Response<wire::RestoreReply>, Status> {
+        Err(Status::unimplemented("a cell file cannot be restored into a running cell yet"))
+    }
+
+    async fn replicas(
+        &self,
+        request: Request<wire::ReplicasRequest>,
+    ) -> Result<Response<wire::ReplicasReply>, Status> {
+        self.serve_replicas(request).await
+    }
+}
+
+fn unknown() -> Status {
+    Status::aborted(
+        "the leader changed in between: whether it was done is not known; ask again under the same number",
+    )
+}
+
+fn is_not_leader(reply: &wire::MutateReply) -> bool {
+    let reply: Result<Reply<cell::live::Done>, _> = reply.clone().try_into();
+    matches!(reply, Ok(Err(Unserved::NotLeader { .. })))
+}
+
+fn invalid(field: &str, problem: &str) -> Rejected {
+    Rejected::Invalid { field: field.to_owned(), problem: problem.to_owned() }
+}

@@ -1,0 +1,61 @@
+//! A replica that joins, and bad input.
+
+use std::process::Command;
+
+use proto::operate::{ReplicaChange, ReplicaRole};
+use proto::status::Consistency;
+use tempfile::TempDir;
+
+use crate::client::{Daemon, Session, cell, change, connect, free_address, job, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_joins_and_votes_and_leads() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) = (free_address(), free_address());
+    let one = Daemon::alone(&folder.path().join("1"), &first);
+    let mut session = Session::open(&first, "admin").await;
+    session.ask(&first, job("web", 1)).await.unwrap();
+
+    let data = folder.path().join("2");
+    let arguments =
+        ["--data", data.to_str().unwrap(), "--listen", &second, "--join", &first, "--id", "2"];
+    let _two = Daemon::start(&arguments);
+    connect(&second).await;
+    let add = ReplicaChange::Add { id: 2, address: second.clone(), client_address: second.clone() };
+    until("it is added", || change(&first, "admin", add.clone())).await;
+    until("it votes", || async {
+        let list = change(&first, "admin", ReplicaChange::List).await?;
+        let two = list.replicas.iter().find(|it| it.id == 2)?;
+        (two.role == ReplicaRole::Follower).then_some(())
+    })
+    .await;
+    assert_eq!(cell(&second, Consistency::Linearizable).await.job_count, 1);
+    // The first one hands over as it stops, and cannot be missed after that: it is taken out by hand.
+    let transfer = ReplicaChange::Transfer { to: Some(2) };
+    until("it leads", || async {
+        change(&second, "admin", transfer.clone()).await?;
+        let list = change(&second, "admin", ReplicaChange::List).await?;
+        list.replicas.iter().any(|it| it.id == 2 && it.role == ReplicaRole::Leader).then_some(())
+    })
+    .await;
+    until("the first one is removed", || async {
+        change(&second, "admin", ReplicaChange::Remove { id: 1 }).await
+    })
+    .await;
+    drop(one);
+    session.ask(&second, job("more", 1)).await.unwrap();
+    assert_eq!(cell(&second, Consistency::Linearizable).await.job_count, 2);
+}
+
+#[test]
+fn bad_input_is_refused_in_one_line() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_borgmaster"))
+        .args(["--data", data, "--listen", "0.0.0.0:0"])
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    let text = String::from_utf8(out.stderr).unwrap();
+    assert!(text.contains("--insecure") && text.lines().count() == 1, "{text}");
+}

@@ -1,0 +1,67 @@
+//! A stale leader changes nothing on a borglet: what a borglet accepts never goes back, no placement is
+//! started twice, and no two placements of a task run on one machine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use borglet_agent::Action;
+use borglet_agent::fake::FakeBorglet;
+use cell::borglet::{Fence, Incarnation, TaskKey};
+
+/// What was seen of borglets.
+#[derive(Debug, Default)]
+pub struct Fencing {
+    highest: BTreeMap<u32, Fence>,
+    started: BTreeSet<Incarnation>,
+    /// The term of the leader that each term's first message came from: its replica.
+    leader_of: BTreeMap<u64, u64>,
+}
+
+impl Fencing {
+    /// A replica speaks as the leader of a term.
+    ///
+    /// # Errors
+    /// If another one did.
+    pub fn speaks(&mut self, replica: u64, term: u64) -> Result<(), String> {
+        match *self.leader_of.entry(term).or_insert(replica) {
+            other if other != replica => {
+                Err(format!("replicas {other} and {replica} both lead in term {term}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A borglet did something.
+    ///
+    /// # Errors
+    /// If it must not have.
+    pub fn acted(&mut self, machine: u32, action: &Action) -> Result<(), String> {
+        match action {
+            Action::Persist(fence) => {
+                let highest = self.highest.entry(machine).or_default();
+                if *fence < *highest {
+                    return Err(format!("machine {machine} accepts {fence:?} after {highest:?}"));
+                }
+                *highest = *fence;
+                Ok(())
+            }
+            Action::Start(task) if !self.started.insert(task.incarnation) => {
+                Err(format!("placement {:?} was started twice", task.incarnation))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What runs on a machine.
+    ///
+    /// # Errors
+    /// If two placements of one task do.
+    pub fn runs(&self, machine: u32, borglet: &FakeBorglet) -> Result<(), String> {
+        let mut tasks: BTreeSet<TaskKey> = BTreeSet::new();
+        for task in borglet.machine().alive() {
+            if !tasks.insert(task.key) {
+                return Err(format!("two placements of {} run on machine {machine}", task.name));
+            }
+        }
+        Ok(())
+    }
+}

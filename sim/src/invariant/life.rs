@@ -1,0 +1,60 @@
+//! No task is lost: a job has as many tasks as it was ever to have until it is dropped, it is dropped only
+//! after its end, and what is dead stays dead.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cell::borglet::TaskKey;
+use cell::live::{Phase, TaskStep, What};
+
+use super::{Invariant, Step};
+
+/// What jobs had.
+#[derive(Debug, Default)]
+pub struct NoTaskLost {
+    counts: BTreeMap<u64, (usize, bool)>,
+    dead: BTreeSet<TaskKey>,
+}
+
+impl Invariant for NoTaskLost {
+    fn name(&self) -> &'static str {
+        "no task is lost"
+    }
+
+    fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
+        for event in &step.applied.events {
+            let What::Task { job, task, step: what, .. } = &event.what else { continue };
+            let is_dead = self.dead.contains(task);
+            match what {
+                TaskStep::Died(_) if is_dead => {
+                    return Err(format!("{job}/{} died twice", task.index));
+                }
+                TaskStep::Died(_) => drop(self.dead.insert(*task)),
+                _ if is_dead => {
+                    return Err(format!("{job}/{} is dead, and then {what:?}", task.index));
+                }
+                _ => {}
+            }
+        }
+        let mut counts = BTreeMap::new();
+        for (_, job) in step.state.jobs() {
+            counts.insert(job.uid, (job.tasks.len(), job.ended.is_some()));
+            if job.ended.is_none()
+                && job.tasks.iter().all(|task| matches!(task.phase, Phase::Dead { .. }))
+            {
+                return Err(format!("all tasks of {} are dead, and it has not ended", job.name()));
+            }
+        }
+        for (uid, (count, has_ended)) in &self.counts {
+            match counts.get(uid) {
+                None if !has_ended => return Err(format!("job {uid} is gone before its end")),
+                Some((now, _)) if now < count => {
+                    return Err(format!("job {uid} had {count} tasks, and has {now}"));
+                }
+                None | Some(_) => {}
+            }
+        }
+        self.dead.retain(|task| counts.contains_key(&task.job));
+        self.counts = counts;
+        Ok(())
+    }
+}

@@ -1,0 +1,20 @@
+//! The state agrees with itself: sums, lists, counts and the hash.
+
+use super::{Invariant, Step};
+
+/// The state's own check.
+#[derive(Debug)]
+pub struct Sound;
+
+impl Invariant for Sound {
+    fn name(&self) -> &'static str {
+        "the state agrees with itself"
+    }
+
+    fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
+        match step.state.faults().first() {
+            None => Ok(()),
+            Some(fault) => Err(fault.to_string()),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Follows the log as the first replica to reach each index applies it, and holds every invariant to it.
+
+use std::collections::BTreeMap;
+
+use borgmaster_core::decode;
+use borgmaster_replica::EntryKind;
+use borgmaster_replica::server::Server;
+use cell::live::{Applied, Entry, Op, Rejected, State};
+
+use crate::history::History;
+use crate::invariant::agreement::Agreement;
+use crate::invariant::{self, Invariant, Step, Totals};
+
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    pub state: State,
+    invariants: Vec<Box<dyn Invariant>>,
+    agreement: Agreement,
+    pub history: History,
+    /// How often each kind of operation was applied.
+    pub ops: BTreeMap<&'static str, u64>,
+}
+
+impl Oracle {
+    pub(crate) fn new() -> Self {
+        let mut state = State::default();
+        state.skip(1);
+        Self {
+            state,
+            invariants: invariant::all(),
+            agreement: Agreement::default(),
+            history: History::default(),
+            ops: BTreeMap::new(),
+        }
+    }
+
+    /// A replica has taken a step: what it applied first is checked, and its state is compared.
+    pub(crate) fn follow(&mut self, replica: u64, server: &Server) -> Result<(), String> {
+        let reached = server.state().index();
+        if reached > self.state.index() {
+            let entries = server.node().entries_from(self.state.index() + 1);
+            for entry in entries {
+                if entry.index > reached {
+                    break;
+                }
+                let is_normal = entry.kind == EntryKind::Normal && !entry.data.is_empty();
+                let decoded = is_normal.then(|| decode(&entry.data)).transpose();
+                let decoded = decoded.map_err(|error| error.to_string())?;
+                self.apply(entry.index, decoded.as_ref())?;
+            }
+            if self.state.index() < reached {
+                return Err(format!("replica {replica} skips entries before {reached}"));
+            }
+        }
+        self.agreement.check(replica, reached, server.state().hash())
+    }
+
+    fn apply(&mut self, index: u64, entry: Option<&Entry>) -> Result<(), String> {
+        let before = Totals {
+            machines: self.state.machine_counts(),
+            is_mass_loss: self.state.is_mass_loss(),
+        };
+        let applied = match entry {
+            Some(entry) => self.state.apply(index, entry),
+            None => {
+                self.state.skip(index);
+                Applied::default()
+            }
+        };
+        for (request, outcome) in &applied.answers {
+            let Some(request) = request else { continue };
+            // A session is opened anew by each attempt; and what came late was not carried out.
+            let is_late = matches!(
+                outcome,
+                Err(Rejected::Answered(_) | Rejected::NoSession(_) | Rejected::TooManyAnswers(_))
+            );
+            if request.session != 0 && !is_late {
+                let name = (request.session, request.sequence);
+                self.history.carried_out(name, index, outcome)?;
+            }
+        }
+        for command in entry.into_iter().flat_map(|entry| &entry.commands) {
+            *self.ops.entry(op_name(&command.op)).or_default() += 1;
+        }
+        self.agreement.first(index, self.state.hash());
+        let step = Step { index, entry, applied: &applied, before: &before, state: &self.state };
+        for invariant in &mut self.invariants {
+            if let Err(how) = invariant.check(&step) {
+                return Err(format!("{}: at entry {index}: {how}", invariant.name()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name of a kind of operation.
+pub(crate) const fn op_name(op: &Op) -> &'static str {
+    match op {
+        Op::OpenSession => "open session",
+        Op::Submit { .. } => "submit",
+        Op::Update { .. } => "update",
+        Op::Undo { .. } => "undo",
+        Op::Kill { .. } => "kill",
+        Op::SetQuota(_) => "set quota",
+        Op::SetCapabilities { .. } => "set capabilities",
+        Op::AddMachines { .. } => "add machines",
+        Op::Drain { .. } => "drain",
+        Op::Repair { .. } => "repair",
+        Op::RemoveMachine { .. } => "remove machine",
+        Op::Configure(_) => "configure",
+        Op::Assign { .. } => "assign",
+        Op::Observe { .. } => "observe",
+        Op::Health { .. } => "health",
+        Op::Evict { .. } => "evict",
+        Op::Reserve { .. } => "reserve",
+        Op::Expire => "expire",
+    }
+}
