@@ -9,6 +9,7 @@
 mod band;
 pub mod borglet;
 mod constraint;
+pub mod file;
 mod id;
 mod job;
 pub mod kube;

@@ -10,6 +10,7 @@
 pub mod args;
 pub mod cli;
 pub mod kube;
+pub mod live;
 pub mod report;
 pub mod stats;
 pub mod table;

@@ -1,4 +1,7 @@
-//! `fauxmaster`: pack a trace's workload, compact its cell, or ask why a task is pending.
+//! `fauxmaster`: pack a trace's workload, compact its cell, or ask why a task is pending; and ask the same of
+//! a live cell's file.
+
+mod load;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,10 +10,11 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use fauxmaster::args::{CompactShape, PackShape, up_to};
 use fauxmaster::cli::{self, complain, json, say};
-use fauxmaster::{compact, kube, pack, table};
+use fauxmaster::{CompactOptions, compact, kube, pack, table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use scheduler::why::{explain, in_kubernetes_words};
 use serde::Serialize;
+use traces::Trace;
 
 /// The scheduler under a trace: packs, compacts, explains.
 ///
@@ -36,6 +40,12 @@ enum Command {
     ///
     /// Example: fauxmaster why --trace cell:examples/constraints --task nowhere/0
     Why(WhyArgs),
+    /// Open a cell file of `borgcfg checkpoint` and ask about the cell at any index that it holds.
+    ///
+    /// Example: fauxmaster load examples/cell-file/small.cell why huge/0
+    ///
+    /// Example: fauxmaster load examples/cell-file/small.cell fork --policy best-fit --seed 1
+    Load(load::LoadArgs),
     /// List the policies.
     Policies,
     /// Run cases with known outcomes through the Kubernetes plugins, and count what agrees.
@@ -117,6 +127,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Pack(args) => run_pack(&args),
         Command::Compact(args) => run_compact(&args),
         Command::Why(args) => run_why(&args),
+        Command::Load(args) => load::run(&args),
         Command::Policies => {
             for policy in scheduler::policies() {
                 say(NAME, &format!("{:<24}{}", policy.name(), policy.about()));
@@ -157,15 +168,24 @@ fn run_pack(args: &PackArgs) -> anyhow::Result<ExitCode> {
 fn run_compact(args: &CompactArgs) -> anyhow::Result<ExitCode> {
     let options = args.shape.options()?;
     let trace = args.shape.trace.load_aloud(NAME)?;
+    answer_compact(&trace, &options, args.threads, args.json)
+}
+
+/// Compacts, and prints what came of it.
+fn answer_compact(
+    trace: &Trace,
+    options: &CompactOptions,
+    threads: Option<usize>,
+    is_json: bool,
+) -> anyhow::Result<ExitCode> {
     let bar = ProgressBar::with_draw_target(
         Some(options.trials as u64),
         // Draws nothing unless stderr is a terminal.
         ProgressDrawTarget::stderr(),
     );
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} trials, {elapsed}")?);
-    let threads = rayon::ThreadPoolBuilder::new().num_threads(args.threads.unwrap_or(0)).build()?;
-    let result =
-        threads.install(|| compact(&trace, &options, &|done| bar.set_position(done as u64)));
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build()?;
+    let result = threads.install(|| compact(trace, options, &|done| bar.set_position(done as u64)));
     bar.finish_and_clear();
     let report = match result {
         Ok(report) => report,
@@ -175,7 +195,7 @@ fn run_compact(args: &CompactArgs) -> anyhow::Result<ExitCode> {
         }
         Err(error) => return Err(error.into()),
     };
-    say(NAME, &if args.json { json(&report)? } else { table::of_compact(&report) });
+    say(NAME, &if is_json { json(&report)? } else { table::of_compact(&report) });
     Ok(ExitCode::SUCCESS)
 }
 

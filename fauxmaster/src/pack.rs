@@ -270,7 +270,8 @@ pub fn stranding(state: &Snapshot<'_>) -> ByResource {
 fn shares(end: &Snapshot<'_>, part: impl Fn(f64, f64) -> f64) -> ByResource {
     let mut sums = [0.0; 4];
     let mut capacities = [0.0; 4];
-    for row in 0..end.machine_count() {
+    // What a closed machine has free is free for nobody.
+    for row in (0..end.machine_count()).filter(|&row| !end.is_closed(row)) {
         let free = end.free_fractions(row).map(|free| free.map(|free| free.clamp(0.0, 1.0)));
         let least = free.iter().flatten().copied().fold(1.0, f64::min);
         let capacity = end.capacities(row);

@@ -186,3 +186,99 @@ fn manifests_are_a_trace_by_another_name() {
     is_refused(&["pack", "--manifests", folder, "--trace", "google-2011-t0"], &["--manifests"]);
     is_refused(&["pack", "--manifests", "/no/such/folder"], &["/no/such/folder: cannot read"]);
 }
+
+fn cell_file(name: &str) -> String {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/cell-file");
+    folder.join(name).display().to_string()
+}
+
+#[test]
+fn a_cell_file_answers_every_question() {
+    let small = cell_file("small.cell");
+    let ask = |question: &[&str]| json(&[&["load", &small, "--json"], question].concat());
+    let status = ask(&["status"]);
+    has_keys(&status, &["cell", "index", "at_ms", "jobs", "machines", "pending_count"]);
+    assert_eq!(status["cell"], "small");
+    let why = ask(&["why", "huge/0"]);
+    assert_eq!(why["pending"], true);
+    assert_eq!(why["host_count"], 4);
+    assert_eq!(why["next_pass"], Value::Null);
+    let pack = ask(&["pack", "--policy", "best-fit"]);
+    assert_eq!(pack["accounting"], "recorded");
+    assert_eq!(pack["pending_count"], 1);
+    let compact = ask(&["compact", "--trials", "3"]);
+    assert!(compact["machines_p90"].as_u64().unwrap() <= 4);
+    let fits = ask(&["fits", &cell_file("more.yaml")]);
+    has_keys(&fits, &["free_count", "preempting_count", "victim_count", "is_at_least"]);
+    let fork = ask(&["fork", "--policy", "best-fit", "--seed", "3"]);
+    has_keys(&fork, &["recorded", "fork", "seconds", "fork_hash", "refused_operations"]);
+    for side in ["recorded", "fork"] {
+        let keys =
+            ["over_time", "waits", "still_waiting", "evictions", "machines_used", "stranding"];
+        has_keys(&fork[side], &keys);
+    }
+    assert_eq!(fork, ask(&["fork", "--policy", "best-fit", "--seed", "3"]));
+}
+
+#[test]
+fn a_cell_file_is_asked_at_an_earlier_index() {
+    let small = cell_file("small.cell");
+    let last = json(&["load", &small, "status", "--json"]);
+    let header = std::fs::read_to_string(&small).unwrap();
+    let header: Value = serde_json::from_str(header.lines().next().unwrap()).unwrap();
+    let first = header["first_index"].to_string();
+    assert_eq!(last["index"], header["last_index"]);
+    let then = json(&["load", &small, "--until", &first, "status", "--json"]);
+    assert_eq!(then["index"], header["first_index"]);
+    assert_eq!(then["jobs"].as_array().unwrap().len(), 1);
+    is_refused(&["load", &small, "--until", "9999", "status"], &["small.cell", "9999", "holds"]);
+    is_refused(&["load", &small, "why", "huge/7"], &["huge", "no task 7"]);
+    is_refused(&["load", &small, "fork", "--policy", "borg"], &["unknown policy"]);
+    let output = run(&["load", &small, "why", "web/0"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("web/0 is running on machine"));
+}
+
+#[test]
+fn a_compressed_cell_file_is_read_and_a_bad_one_is_refused_in_one_line() {
+    use std::io::Write;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let bytes = std::fs::read(cell_file("small.cell")).unwrap();
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    let put = |name: &str, bytes: &[u8]| {
+        std::fs::write(path(name), bytes).unwrap();
+        path(name).display().to_string()
+    };
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gz.write_all(&bytes).unwrap();
+    let gz = gz.finish().unwrap();
+    let whole = put("whole.cell.gz", &gz);
+    assert_eq!(json(&["load", &whole, "status", "--json"])["cell"], "small");
+
+    let refused = |file: &str, parts: &[&str]| is_refused(&["load", file, "status"], parts);
+    refused(&put("cut.cell", &bytes[..bytes.len() / 2]), &["cut.cell", "line ", "cut short"]);
+    refused(&put("cut.cell.gz", &gz[..gz.len() / 2]), &["cut.cell.gz", "line ", "cut short"]);
+    let newer = text.replacen("{\"cell_file\":1", "{\"cell_file\":2", 1);
+    let newer = put("newer.cell", newer.as_bytes());
+    refused(&newer, &["newer.cell", "line 1", "cell_file", "format 2 is newer", "newer version"]);
+    let damaged = text.replacen("\"is_drained\":false", "\"is_drained\":maybe", 1);
+    let damaged = put("damaged.cell", damaged.as_bytes());
+    refused(&damaged, &["damaged.cell", "line 3", "machine.is_drained", "damaged"]);
+    let changed = text.replacen("127.0.0.1:7001", "127.0.0.1:7009", 1);
+    refused(&put("changed.cell", changed.as_bytes()), &["changed.cell", "line ", "checksum"]);
+    refused(&put("other.csv", b"name,cpu\na,1\n"), &["other.csv", "line 1", "not a cell file"]);
+    refused(&put("empty", b""), &["empty", "line 1", "not a cell file"]);
+    refused("/does/not/exist", &["/does/not/exist", "No such file"]);
+    refused(&folder.path().display().to_string(), &["directory"]);
+
+    let small = cell_file("small.cell");
+    let job =
+        put("job.yaml", b"name: a\nuser: ann\npriority: 1\ncount: none\nlimit: {cpu: 1, ram: 1}\n");
+    is_refused(&["load", &small, "fits", &job], &["job.yaml", "line 4"]);
+    let job = put(
+        "high.yaml",
+        b"name: a\nuser: ann\npriority: 9999\ncount: 1\nlimit: {cpu: 1, ram: 1}\n",
+    );
+    is_refused(&["load", &small, "fits", &job], &["high.yaml", "priority", "9999"]);
+}

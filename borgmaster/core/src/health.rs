@@ -7,6 +7,7 @@
 use cell::MachineId;
 use cell::live::{EvictCause, Health, Op, Phase, State, Timestamp};
 
+use crate::drain::drained_tasks;
 use crate::{Core, Output};
 
 /// How often the round is made, in milliseconds.
@@ -70,12 +71,15 @@ impl Core {
         if !lost.is_empty() {
             self.propose(now, Op::Evict { tasks: lost, cause: EvictCause::MachineLost }, out);
         }
-        self.drain_round(now, out);
+        let drained = drained_tasks(&self.state);
+        if !drained.is_empty() {
+            self.propose(now, Op::Evict { tasks: drained, cause: EvictCause::MachineDrained }, out);
+        }
     }
 }
 
 /// Tasks that are given up now because their machines are down: the most important first.
-fn lost_tasks(
+pub(crate) fn lost_tasks(
     state: &State,
     now: Timestamp,
 ) -> Vec<(cell::borglet::TaskKey, cell::borglet::Incarnation)> {

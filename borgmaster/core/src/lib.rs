@@ -13,12 +13,14 @@
 
 mod codec;
 mod drain;
+mod evictions;
 mod health;
 mod link;
 mod plan;
 mod reclaim;
 mod request;
 mod rollout;
+mod rooms;
 mod stats;
 mod wanted;
 
@@ -31,8 +33,10 @@ use cell::live::{
 };
 
 pub use codec::{EntryError, decode, encode};
+pub use evictions::evictions;
 pub use link::{Heard, LinkShard, ShardInput, ShardOutput};
 pub use plan::{PlanRequest, PlanResult, Planned};
+pub use rooms::LiveRooms;
 pub use stats::Stats;
 
 use self::health::Contacts;

@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cell::borglet::TaskKey;
 use cell::live::{Assignment, Change, Entry, Op, Phase, State, Target, Timestamp};
-use cell::{Cell, Host, JobId, TaskId};
-use scheduler::{Accounting, PassOptions, Policy, QueueOrder, Rooms, Slot, Snapshot, Speed, pass};
+use cell::{Cell, JobId, TaskId};
+use scheduler::{PassOptions, Policy, QueueOrder, Rooms, Snapshot, Speed, pass};
 
+use crate::rooms::LiveRooms;
 use crate::{Core, Output, PROPOSE_AGAIN_MS};
 
 /// So many assignments go into one entry. With some 30 bytes each an entry stays far below a megabyte.
@@ -26,14 +27,10 @@ const PASS_TASK_COUNT_MAX: usize = 20_000;
 /// the way may have gone.
 const AGAIN_MS: u64 = 1_000;
 
-/// Dead rows of allocs, as a share of all rows, at which the snapshot is built anew: one in so many.
-const DEAD_ROW_SHARE: usize = 4;
-
 /// What a master keeps for its schedulers.
 #[derive(Debug, Default)]
 pub(crate) struct Planner {
-    /// The snapshot's own part, kept current; `None`: to be built anew.
-    rooms: Option<Rooms>,
+    rooms: LiveRooms,
     /// Assignments that were proposed, and when.
     proposed: BTreeMap<TaskKey, Timestamp>,
     /// By scheduler: what it plans now.
@@ -125,50 +122,7 @@ impl Planner {
 
     /// Follows the changes of an entry.
     pub(crate) fn follow(&mut self, state: &State, changes: &[Change]) {
-        let Some(mut rooms) = self.rooms.take() else {
-            self.has_news |= !changes.is_empty();
-            return;
-        };
-        let cell = state.cell();
-        for change in changes {
-            match *change {
-                Change::Wanted(_) => {}
-                // Rows are machines in their order: more of them is another snapshot.
-                Change::Machines => {
-                    self.has_news = true;
-                    return;
-                }
-                Change::Job(_) => self.has_news = true,
-                Change::JobGone(_) => {}
-                // What was placed and removed again by the same entry has its last place by now, or none.
-                Change::Placed(id) => {
-                    if let Some(place) = state.task_place(id)
-                        && rooms.placement(id).is_none()
-                        && let Some(row) = row_of(&rooms, place.on)
-                    {
-                        rooms.place_recorded(cell, id, row, Some(place.gpu_devices));
-                    }
-                }
-                Change::Removed(id) => {
-                    if rooms.placement(id).is_some() {
-                        rooms.remove(id);
-                    }
-                    self.has_news = true;
-                }
-                Change::Recharged(id) => {
-                    if rooms.placement(id).is_some() {
-                        rooms.recharge(cell, id);
-                    }
-                    self.has_news = true;
-                }
-                Change::Open(machine, true) => {
-                    rooms.open(machine.index());
-                    self.has_news = true;
-                }
-                Change::Open(machine, false) => rooms.close(machine.index()),
-            }
-        }
-        self.rooms = Some(rooms);
+        self.has_news |= self.rooms.follow(state, changes);
     }
 
     /// An entry was applied: what of it was proposed from here is no longer under way.
@@ -181,39 +135,12 @@ impl Planner {
             }
         }
     }
-
-    /// The snapshot's own part, built anew if need be.
-    fn rooms(&mut self, state: &State) -> &Rooms {
-        let is_littered =
-            |rooms: &Rooms| rooms.dead_row_count() * DEAD_ROW_SHARE > state.cell().machines.len();
-        if self.rooms.as_ref().is_some_and(is_littered) {
-            self.rooms = None;
-        }
-        self.rooms.get_or_insert_with(|| {
-            let cell = state.cell();
-            let mut snapshot = Snapshot::recorded(cell, &Slot::all(cell), Accounting::Recorded);
-            for (id, machine) in state.machines() {
-                if !machine.is_open() {
-                    snapshot.close(id.index());
-                }
-            }
-            snapshot.into_rooms()
-        })
-    }
-}
-
-/// The row of a host; machines are rows in their order.
-fn row_of(rooms: &Rooms, host: Host) -> Option<usize> {
-    match host {
-        Host::Machine(machine) => Some(machine.index()),
-        Host::Alloc(alloc) => rooms.row_of_alloc(alloc),
-    }
 }
 
 impl Core {
     /// The snapshot as schedulers see it now, for questions.
     pub fn with_snapshot<T>(&mut self, ask: impl FnOnce(&Snapshot<'_>) -> T) -> T {
-        let rooms = self.planner.rooms(&self.state).clone();
+        let rooms = self.planner.rooms.get(&self.state).clone();
         ask(&Snapshot::resume(self.state.cell(), rooms))
     }
 
@@ -263,7 +190,7 @@ impl Core {
             keys.truncate(PASS_TASK_COUNT_MAX);
         }
         let queue = keys.iter().filter_map(|key| state.task_id(*key)).collect();
-        let rooms = planner.rooms(state).clone();
+        let rooms = planner.rooms.get(state).clone();
         planner.pass_count += 1;
         let mut uids = vec![0; state.cell().jobs.len()];
         for (slot, job) in state.jobs() {

@@ -4,9 +4,8 @@
 //! Source: Borg (EuroSys '15) §2.3: updates are "generally done in a rolling fashion", with a limit on the
 //! number of tasks disrupted.
 
-use std::collections::BTreeSet;
-
 use cell::JobId;
+use cell::borglet::{Incarnation, TaskKey};
 use cell::live::{EvictCause, Op, Phase, State, Timestamp};
 
 use crate::{Core, Output};
@@ -21,27 +20,21 @@ impl Core {
             return;
         }
         leader.rounds.rollout = now;
-        let updating: BTreeSet<JobId> = self
-            .state
-            .jobs()
-            .filter(|(_, job)| job.restart_below > 1 && job.ended.is_none())
-            .map(|(slot, _)| slot)
-            .collect();
-        for slot in updating {
-            let tasks = next_tasks(&self.state, slot, now);
-            if !tasks.is_empty() {
-                self.propose(now, Op::Evict { tasks, cause: EvictCause::Updated }, out);
-            }
+        for tasks in outdated_tasks(&self.state, now) {
+            self.propose(now, Op::Evict { tasks, cause: EvictCause::Updated }, out);
         }
     }
 }
 
+/// For each job that is being updated its tasks to be started anew now, where there are any.
+pub(crate) fn outdated_tasks(state: &State, now: Timestamp) -> Vec<Vec<(TaskKey, Incarnation)>> {
+    let updating = state.jobs().filter(|(_, job)| job.restart_below > 1 && job.ended.is_none());
+    let tasks = updating.map(|(slot, _)| next_tasks(state, slot, now));
+    tasks.filter(|tasks| !tasks.is_empty()).collect()
+}
+
 /// The tasks of a job to be started anew now.
-fn next_tasks(
-    state: &State,
-    slot: JobId,
-    now: Timestamp,
-) -> Vec<(cell::borglet::TaskKey, cell::borglet::Incarnation)> {
+fn next_tasks(state: &State, slot: JobId, now: Timestamp) -> Vec<(TaskKey, Incarnation)> {
     let job = state.job_at(slot);
     let healthy_ms = u64::from(job.spec.run.healthy_seconds) * 1000;
     let mut down: u32 = 0;
@@ -53,7 +46,7 @@ fn next_tasks(
                 let does_well = *is_healthy
                     && started_at.is_some_and(|at| is_old || now.since_ms(at) >= healthy_ms);
                 if is_old {
-                    let key = cell::borglet::TaskKey { job: job.uid, index };
+                    let key = TaskKey { job: job.uid, index };
                     // One that does not do well costs nothing to start anew.
                     old.push((does_well, key, place.incarnation));
                 } else if !does_well {

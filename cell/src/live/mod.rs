@@ -11,6 +11,7 @@
 pub mod account;
 mod apply;
 mod check;
+mod export;
 mod hash;
 mod op;
 mod outcome;
@@ -35,12 +36,13 @@ pub use quota::{Amounts, Capability, Quota};
 pub use record::{
     AfterStop, DeathCause, Health, JobEnd, JobRecord, Left, MachineRecord, Phase, Place, TaskRecord,
 };
+pub(crate) use saved::Saving;
 pub use saved::{Saved, SavedError};
 pub use settings::Settings;
 
 use self::account::{Account, Need, Size};
 use self::hash::Sum;
-use self::session::Session;
+pub(crate) use self::session::Session;
 use crate::band::Band;
 use crate::borglet::TaskKey;
 use crate::id::{JobId, MachineId, TaskId, UserId};
@@ -473,4 +475,4 @@ fn has_own_rules(job: &Job) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -25,38 +25,38 @@ pub(super) const FORMAT: u32 = 1;
 /// A state as it is read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Saved {
-    settings: Settings,
-    now: Timestamp,
-    index: u64,
-    next_uid: u64,
-    next_incarnation: u64,
-    slot_count: u32,
-    jobs: Vec<(JobId, JobRecord)>,
-    machines: Vec<MachineRecord>,
-    quotas: Vec<Quota>,
-    capabilities: Vec<(String, std::collections::BTreeSet<Capability>)>,
-    sessions: Vec<(u64, Session)>,
-    allowance: (u64, Timestamp),
+    pub(crate) settings: Settings,
+    pub(crate) now: Timestamp,
+    pub(crate) index: u64,
+    pub(crate) next_uid: u64,
+    pub(crate) next_incarnation: u64,
+    pub(crate) slot_count: u32,
+    pub(crate) jobs: Vec<(JobId, JobRecord)>,
+    pub(crate) machines: Vec<MachineRecord>,
+    pub(crate) quotas: Vec<Quota>,
+    pub(crate) capabilities: Vec<(String, std::collections::BTreeSet<Capability>)>,
+    pub(crate) sessions: Vec<(u64, Session)>,
+    pub(crate) allowance: (u64, Timestamp),
     /// In hexadecimal.
-    hash: String,
+    pub(crate) hash: String,
 }
 
 /// The same, as it is written: borrowed from the state.
 #[derive(Serialize)]
-struct Saving<'a> {
-    settings: &'a Settings,
-    now: Timestamp,
-    index: u64,
-    next_uid: u64,
-    next_incarnation: u64,
-    slot_count: u32,
-    jobs: Vec<(JobId, &'a JobRecord)>,
-    machines: &'a [MachineRecord],
-    quotas: Vec<&'a Quota>,
-    capabilities: Vec<(&'a String, &'a std::collections::BTreeSet<Capability>)>,
-    sessions: Vec<(u64, &'a Session)>,
-    allowance: (u64, Timestamp),
-    hash: String,
+pub(crate) struct Saving<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) now: Timestamp,
+    pub(crate) index: u64,
+    pub(crate) next_uid: u64,
+    pub(crate) next_incarnation: u64,
+    pub(crate) slot_count: u32,
+    pub(crate) jobs: Vec<(JobId, &'a JobRecord)>,
+    pub(crate) machines: &'a [MachineRecord],
+    pub(crate) quotas: Vec<&'a Quota>,
+    pub(crate) capabilities: Vec<(&'a String, &'a std::collections::BTreeSet<Capability>)>,
+    pub(crate) sessions: Vec<(u64, &'a Session)>,
+    pub(crate) allowance: (u64, Timestamp),
+    pub(crate) hash: String,
 }
 
 /// Why a state cannot be read.
@@ -108,7 +108,7 @@ impl State {
         self.saving()
     }
 
-    fn saving(&self) -> Saving<'_> {
+    pub(crate) fn saving(&self) -> Saving<'_> {
         Saving {
             settings: &self.settings,
             now: self.now,

@@ -15,7 +15,7 @@ const ANSWER_COUNT_MAX: usize = 256;
 
 /// A client's session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Session {
+pub(crate) struct Session {
     /// When it was last used.
     pub used_at: Timestamp,
     /// Requests below this number were answered and acknowledged.

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::borglet::{ExitCause, Incarnation};
+use crate::job::TaskState;
 use crate::resources::{Bytes, MilliCpu, Resources};
 use crate::spec::{JobSpec, MachineSpec};
 
@@ -10,7 +11,13 @@ fn machine(name: &str) -> (MachineSpec, String) {
     (serde_json::from_str(&text).unwrap(), format!("{name}:1"))
 }
 
-fn spec(name: &str, priority: u16, count: u32, cpu_milli: u64, more: &str) -> Box<JobSpec> {
+pub(crate) fn spec(
+    name: &str,
+    priority: u16,
+    count: u32,
+    cpu_milli: u64,
+    more: &str,
+) -> Box<JobSpec> {
     let text = format!(
         r#"{{"name": "{name}", "user": "ann", "priority": {priority}, "count": {count},
             "limit": {{"cpu": "{cpu_milli}m", "ram": 512}}{more}}}"#
@@ -18,12 +25,12 @@ fn spec(name: &str, priority: u16, count: u32, cpu_milli: u64, more: &str) -> Bo
     Box::new(serde_json::from_str(&text).unwrap())
 }
 
-struct Cluster {
-    state: State,
+pub(crate) struct Cluster {
+    pub(crate) state: State,
 }
 
 impl Cluster {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let settings = Settings { admins: vec!["ann".to_owned()], ..Settings::default() };
         let mut cluster = Self { state: State::new(settings) };
         let machines = ["a", "b", "c", "d"].map(machine).to_vec();
@@ -39,14 +46,14 @@ impl Cluster {
         cluster
     }
 
-    fn run(&mut self, at: u64, op: Op) -> (Outcome, Applied) {
+    pub(crate) fn run(&mut self, at: u64, op: Op) -> (Outcome, Applied) {
         let commands = vec![Command { request: None, op }];
         let entry = Entry { at: Timestamp(at), commands };
         let mut applied = self.state.apply(self.state.index() + 1, &entry);
         (applied.answers.remove(0).1, applied)
     }
 
-    fn submit(&mut self, spec: Box<JobSpec>) -> u64 {
+    pub(crate) fn submit(&mut self, spec: Box<JobSpec>) -> u64 {
         match self.run(1000, Op::Submit { spec, is_alloc_set: false }).0.unwrap() {
             Done::Job { uid, .. } => uid,
             other @ (Done::Done | Done::Session(_) | Done::Some { .. }) => panic!("{other:?}"),
@@ -263,9 +270,9 @@ fn reservations_that_rise_evict_the_lowest() {
 }
 
 /// One step of a random history, as numbers that a [`Cluster`] makes sense of.
-type Step = (u8, u8, u8, u8);
+pub(crate) type Step = (u8, u8, u8, u8);
 
-fn random_op(state: &State, (kind, a, b, c): Step) -> Op {
+pub(crate) fn random_op(state: &State, (kind, a, b, c): Step) -> Op {
     let name = format!("job{}", a % 6);
     let max = if b % 3 == 0 { r#", "max_disrupted": 1"# } else { "" };
     let priorities = [0, 100, 110, 200, 210];
@@ -380,4 +387,65 @@ proptest! {
             prop_assert_eq!(one.hash(), other.hash());
         }
     }
+}
+
+#[test]
+fn the_exported_cell_holds_only_what_lives() {
+    let mut cluster = Cluster::new();
+    let set = Op::Submit { spec: spec("set", 200, 2, 2000, ""), is_alloc_set: true };
+    cluster.submit(spec("gone", 100, 1, 100, ""));
+    let Ok(Done::Job { uid: set, .. }) = cluster.run(1000, set).0 else { panic!() };
+    let inside = cluster.submit(spec("inside", 200, 2, 200, r#", "alloc_set": "set""#));
+    let web = cluster.submit(spec("web", 200, 3, 1000, ""));
+    cluster.run(1000, Op::Kill { job: "gone".to_owned(), indexes: None }).0.unwrap();
+    cluster.run(1000, Op::Expire).0.unwrap();
+    cluster.assign(set, 0, 1, &[]);
+    cluster.assign(set, 1, 2, &[]);
+    for index in 0..2 {
+        let on = Target::Alloc(TaskKey { job: set, index });
+        let task = TaskKey { job: inside, index };
+        let assignments = vec![Assignment { task, on, gpu_devices: 0, victims: Vec::new() }];
+        assert!(cluster.run(1000, Op::Assign { assignments }).1.refused.is_empty());
+    }
+    cluster.assign(web, 0, 3, &[]);
+    cluster.assign(web, 1, 0, &[]);
+    cluster.see(web, 0, Seen::Started);
+    let reservation = Resources { cpu: MilliCpu(300), ram: Bytes(100), ..Resources::default() };
+    let key = TaskKey { job: web, index: 0 };
+    let reservations = vec![(key, cluster.incarnation(web, 0), reservation)];
+    cluster.run(1000, Op::Reserve { reservations }).0.unwrap();
+    cluster.run(1000, Op::Kill { job: "web".to_owned(), indexes: Some([1].into()) }).0.unwrap();
+    cluster.run(1000, Op::Drain { machine: "a".to_owned() }).0.unwrap();
+    cluster.run(1000, Op::Health { machines: vec![(MachineId(2), false)] }).0.unwrap();
+
+    let cell = cluster.state.export();
+    let names: Vec<&str> = cell.machines.iter().map(|machine| machine.name.as_str()).collect();
+    assert_eq!(names, ["b", "d"]);
+    let names: Vec<&str> = cell.jobs.iter().map(|job| job.name.as_str()).collect();
+    assert_eq!(names, ["set", "inside", "web"]);
+    let state = |name: &str| cell.task(cell.find_task(name).unwrap()).state;
+    let on = |host| TaskState::Running { on: Some(host) };
+    let out_of_sight = TaskState::Running { on: None };
+    assert_eq!(state("set/0"), on(Host::Machine(MachineId(0))));
+    assert_eq!(state("set/1"), out_of_sight);
+    assert_eq!(state("inside/0"), on(Host::Alloc(cell.find_task("set/0").unwrap())));
+    assert_eq!(state("inside/1"), out_of_sight);
+    assert_eq!(state("web/0"), on(Host::Machine(MachineId(1))));
+    assert_eq!(state("web/2"), TaskState::Pending);
+    assert_eq!(cell.find_task("web/1"), None); // it only has to go
+    let web = cell.task(cell.find_task("web/0").unwrap());
+    assert_eq!(web.reservation, Some(reservation));
+    assert_eq!(cell.job(JobId(1)).alloc_set, Some(JobId(0)));
+}
+
+#[test]
+fn an_alloc_set_that_ended_is_exported_as_long_as_a_job_waits_for_it() {
+    let mut cluster = Cluster::new();
+    let set = Op::Submit { spec: spec("set", 200, 2, 2000, ""), is_alloc_set: true };
+    cluster.run(1000, set).0.unwrap();
+    cluster.submit(spec("inside", 200, 2, 200, r#", "alloc_set": "set""#));
+    cluster.run(1000, Op::Kill { job: "set".to_owned(), indexes: None }).0.unwrap();
+    let cell = cluster.state.export();
+    assert_eq!((cell.jobs[0].tasks.len(), cell.jobs[1].tasks.len()), (0, 2));
+    assert_eq!(cell.jobs[1].alloc_set, Some(JobId(0)));
 }
