@@ -1,8 +1,8 @@
 //! What users see of a cell: plain structs, made from the state.
 //!
-//! In: a [`State`], a [`Filter`] and a [`Paging`]. Out: one struct a job, task, machine, quota or cell, and
-//! [`Page`]s of them in the order of their names. Changes nothing, and shows nothing that a reader of the
-//! log could not work out. [`describe`] puts an event into words.
+//! In: a [`State`](super::State), a [`Filter`] and a [`Paging`]. Out: one struct a job, task, machine, quota
+//! or cell, and [`Page`]s of them in the order of their names. Changes nothing, and shows nothing that a
+//! reader of the log could not work out. [`describe`] puts an event into words.
 
 mod ask;
 mod describe;
