@@ -91,6 +91,9 @@ impl State {
     }
 
     pub(super) fn use_quota(&mut self, user: &str, band: Band, more: Amounts) {
+        if more == Amounts::default() {
+            return; // Uses of nothing are not listed.
+        }
         let used = self.quota_used.entry((user.to_owned(), band)).or_default();
         *used = used.plus(more);
     }
