@@ -126,9 +126,7 @@ impl Mutations {
                 mutations.state.insert(cell::live::Mutation::ForgetQuotaOnUpdate)
             }
             "skip-room-check" => mutations.state.insert(cell::live::Mutation::SkipRoomCheck),
-            "forget-disruption" => {
-                mutations.state.insert(cell::live::Mutation::ForgetDisruption)
-            }
+            "forget-disruption" => mutations.state.insert(cell::live::Mutation::ForgetDisruption),
             _ => return None,
         };
         Some(mutations)

@@ -133,10 +133,20 @@ enum Event {
 #[derive(Debug)]
 enum ToMaster {
     Tick,
-    Message { from: u64, bytes: Vec<u8> },
-    DiskDone { number: u64, is_written: bool },
+    Message {
+        from: u64,
+        bytes: Vec<u8>,
+    },
+    DiskDone {
+        number: u64,
+        is_written: bool,
+    },
     Plan(Box<PlanRequest>),
-    Ask { client: u32, attempt: u64, ask: Ask },
+    Ask {
+        client: u32,
+        attempt: u64,
+        ask: Ask,
+    },
     Report(MachineId, Report),
     Refusal(MachineId, Refusal),
     /// The cell is new: its settings are brought in.
