@@ -101,7 +101,12 @@ pub fn reason(row: &str, column: Column) -> Option<&'static str> {
         Column::CrashBefore | Column::CrashAfter if row == "timer restart" => {
             Some("it is what ends a crash")
         }
-        _ => None,
+        Column::CrashBefore
+        | Column::CrashAfter
+        | Column::Duplicate
+        | Column::Delay
+        | Column::Reorder
+        | Column::Partition => None,
     }
 }
 

@@ -69,7 +69,10 @@ impl Master {
         config.log_byte_count_max = 200_000;
         config.kept_entry_count = 50;
         mutations.switch_node(&mut config);
-        let core = borgmaster_core::Config { seed, scheduler_count: 1 + u32::from(seed % 3 == 0) };
+        let core = borgmaster_core::Config {
+            seed,
+            scheduler_count: 1 + u32::from(seed.is_multiple_of(3)),
+        };
         let server = Server::new(config, core, loaded);
         let mut server = server.map_err(|error: StartError| error.to_string())?;
         mutations.switch_state(&mut server);

@@ -302,13 +302,13 @@ impl World {
         let ((at, _), event) = self.queue.pop_first().ok_or("nothing happens any more")?;
         self.now = at;
         match event {
-            Event::Master { id, start, what } => self.to_master(id, start, what),
+            Event::Master { id, start, what } => self.at_master(id, start, what),
             Event::Restart(id) => self.begin(id),
             Event::Machine { machine, from, start, input } => {
-                self.to_machine(machine, from, start, input)
+                self.at_machine(machine, from, start, input)
             }
             Event::Wake(machine) => self.wake(machine),
-            Event::Client { client, what } => self.to_client(client, what),
+            Event::Client { client, what } => self.at_client(client, what),
             Event::Fault => self.fault(),
             Event::FaultEnds(fault, places) => {
                 self.end_fault(fault, &places);
@@ -333,7 +333,7 @@ impl World {
         Ok(())
     }
 
-    fn to_master(&mut self, id: u64, start: u64, what: ToMaster) -> Result<(), String> {
+    fn at_master(&mut self, id: u64, start: u64, what: ToMaster) -> Result<(), String> {
         let Some(master) = self.masters.get_mut(&id) else { return Ok(()) };
         if master.server.is_none() || master.start != start {
             return Ok(());
@@ -575,7 +575,7 @@ impl World {
         Ok(())
     }
 
-    fn to_machine(
+    fn at_machine(
         &mut self,
         machine: u32,
         from: u64,
@@ -589,7 +589,12 @@ impl World {
             let (row, what) = match action {
                 Action::Reply(report) => ("rpc report", Ok(report)),
                 Action::Refuse(refusal) => ("rpc refusal", Err(refusal)),
-                _ => continue,
+                Action::Persist(_)
+                | Action::Start(_)
+                | Action::Adjust(_)
+                | Action::Terminate(_)
+                | Action::Kill(_)
+                | Action::Forget(_) => continue,
             };
             self.send(Place::Machine(machine), Place::Master(from), row, |_| {
                 let what = match &what {
@@ -652,7 +657,7 @@ impl World {
         if met.iter().any(|(is_met, _)| *is_met) {
             let ops = match from {
                 Place::Master(id) if row == "rpc raft" => self.under_way(id),
-                _ => Vec::new(),
+                Place::Master(_) | Place::Machine(_) | Place::Client(_) => Vec::new(),
             };
             for (_, column) in met.iter().filter(|(is_met, _)| *is_met) {
                 self.summary.coverage.met(row, *column);
@@ -670,7 +675,7 @@ impl World {
 
     // Clients.
 
-    fn to_client(&mut self, client: u32, what: ToClient) -> Result<(), String> {
+    fn at_client(&mut self, client: u32, what: ToClient) -> Result<(), String> {
         let number = client as usize;
         match what {
             ToClient::Think => {

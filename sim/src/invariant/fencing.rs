@@ -47,7 +47,13 @@ impl Fencing {
             Action::Start(task) if !self.started.insert(task.incarnation) => {
                 Err(format!("placement {:?} was started twice", task.incarnation))
             }
-            _ => Ok(()),
+            Action::Start(_)
+            | Action::Adjust(_)
+            | Action::Terminate(_)
+            | Action::Kill(_)
+            | Action::Forget(_)
+            | Action::Reply(_)
+            | Action::Refuse(_) => Ok(()),
         }
     }
 

@@ -24,15 +24,12 @@ impl Invariant for NoTaskLost {
         for event in &step.applied.events {
             let What::Task { job, task, step: what, .. } = &event.what else { continue };
             let is_dead = self.dead.contains(task);
-            match what {
-                TaskStep::Died(_) if is_dead => {
+            if matches!(what, TaskStep::Died(_)) {
+                if !self.dead.insert(*task) {
                     return Err(format!("{job}/{} died twice", task.index));
                 }
-                TaskStep::Died(_) => drop(self.dead.insert(*task)),
-                _ if is_dead => {
-                    return Err(format!("{job}/{} is dead, and then {what:?}", task.index));
-                }
-                _ => {}
+            } else if is_dead {
+                return Err(format!("{job}/{} is dead, and then {what:?}", task.index));
             }
         }
         let mut counts = BTreeMap::new();

@@ -26,9 +26,9 @@ impl Invariant for Preemption {
             }
             let placed = step.entry.into_iter().flat_map(|entry| &entry.commands);
             let highest = placed
-                .filter_map(|command| match &command.op {
-                    Op::Assign { assignments } => Some(assignments),
-                    _ => None,
+                .filter_map(|command| {
+                    let Op::Assign { assignments } = &command.op else { return None };
+                    Some(assignments)
                 })
                 .flatten()
                 .filter_map(|assignment| step.state.job_of(assignment.task.job))

@@ -181,7 +181,11 @@ fn every_eviction_is_an_event_with_its_cause() {
         .iter()
         .filter_map(|event| match &event.what {
             What::Task { job, step, .. } if &**job == "low" => Some(step.clone()),
-            _ => None,
+            What::Task { .. }
+            | What::Submitted { .. }
+            | What::Updated { .. }
+            | What::Ended { .. }
+            | What::Machine { .. } => None,
         })
         .collect();
     assert_eq!(

@@ -74,9 +74,11 @@ impl Local {
         local.session = session;
         let machine = |i| {
             let text = format!(r#"{{"name": "m{i}", "cpu": 4, "ram": 4096}}"#);
-            (serde_json::from_str(&text).unwrap(), format!("m{i}:1"))
+            (serde_json::from_str(&text).expect("a machine"), format!("m{i}:1"))
         };
-        local.ask(Op::AddMachines { machines: (0..machine_count).map(machine).collect() }).unwrap();
+        local
+            .ask(Op::AddMachines { machines: (0..machine_count).map(machine).collect() })
+            .expect("added");
         for band in [cell::Band::Batch, cell::Band::Mid, cell::Band::Production] {
             let all = u64::from(machine_count);
             let amounts = cell::live::Amounts {
@@ -86,7 +88,7 @@ impl Local {
                 gpu_milli: 0,
             };
             let quota = Quota { user: "ann".to_owned(), band, amounts, until: None };
-            local.ask(Op::SetQuota(quota)).unwrap();
+            local.ask(Op::SetQuota(quota)).expect("granted");
         }
         local.run_ms(3_000);
         local
@@ -108,8 +110,8 @@ impl Local {
     }
 
     pub(crate) fn submit(&mut self, job: &str) -> u64 {
-        let spec = Box::new(serde_json::from_str(job).unwrap());
-        match self.ask(Op::Submit { spec, is_alloc_set: false }).unwrap() {
+        let spec = Box::new(serde_json::from_str(job).expect("a job"));
+        match self.ask(Op::Submit { spec, is_alloc_set: false }).expect("admitted") {
             Done::Job { uid, .. } => uid,
             other @ (Done::Done | Done::Session(_) | Done::Some { .. }) => panic!("{other:?}"),
         }
@@ -184,7 +186,12 @@ impl Local {
                 let back = match action {
                     Action::Reply(report) => ShardInput::Report(machine, report),
                     Action::Refuse(refusal) => ShardInput::Refused(machine, refusal),
-                    _ => continue,
+                    Action::Persist(_)
+                    | Action::Start(_)
+                    | Action::Adjust(_)
+                    | Action::Terminate(_)
+                    | Action::Kill(_)
+                    | Action::Forget(_) => continue,
                 };
                 outputs.extend(self.shard.step(Timestamp(self.now), back));
             }
