@@ -72,6 +72,8 @@ impl Machines {
     }
 
     fn check(&mut self, machine: u32, actions: &[Action]) -> Result<(), String> {
+        let fence = self.borglets[machine as usize].agent().fence();
+        self.fencing.accepts(machine, fence)?;
         for action in actions {
             self.fencing.acted(machine, action)?;
         }

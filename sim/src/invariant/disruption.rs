@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cell::borglet::TaskKey;
-use cell::live::{EvictCause, TaskStep, What};
+use cell::live::{AfterStop, EvictCause, Phase, TaskStep, What};
 
 use super::{Invariant, Step};
 
@@ -31,12 +31,20 @@ impl Invariant for Disruption {
                         EvictCause::Preempted | EvictCause::MachineDrained | EvictCause::Updated
                     );
                     let max = step.state.job_of(task.job).and_then(|job| job.spec.max_disrupted);
-                    if is_voluntary && max.is_some_and(|max| down.len() > max as usize) {
+                    // Who is to die anyway is no longer disrupted.
+                    let is_dying = |task: &&TaskKey| {
+                        step.state.task_id(**task).is_some_and(|id| {
+                            let phase = &step.state.record(id).phase;
+                            matches!(phase, Phase::Stopping { then: AfterStop::Die, .. })
+                        })
+                    };
+                    let count = down.iter().filter(|task| !is_dying(task)).count();
+                    if is_voluntary && max.is_some_and(|max| count > max as usize) {
                         return Err(format!(
                             "{job}/{} was told to go ({}) as number {} of at most {max:?}",
                             task.index,
                             cause.name(),
-                            down.len()
+                            count
                         ));
                     }
                 }

@@ -30,24 +30,31 @@ impl Fencing {
         }
     }
 
+    /// What a borglet has accepted by now.
+    ///
+    /// # Errors
+    /// If that is older than what it had accepted before.
+    pub fn accepts(&mut self, machine: u32, fence: Fence) -> Result<(), String> {
+        let highest = self.highest.entry(machine).or_default();
+        if fence < *highest {
+            return Err(format!("machine {machine} accepts {fence:?} after {highest:?}"));
+        }
+        *highest = fence;
+        Ok(())
+    }
+
     /// A borglet did something.
     ///
     /// # Errors
     /// If it must not have.
     pub fn acted(&mut self, machine: u32, action: &Action) -> Result<(), String> {
         match action {
-            Action::Persist(fence) => {
-                let highest = self.highest.entry(machine).or_default();
-                if *fence < *highest {
-                    return Err(format!("machine {machine} accepts {fence:?} after {highest:?}"));
-                }
-                *highest = *fence;
-                Ok(())
-            }
-            Action::Start(task) if !self.started.insert(task.incarnation) => {
-                Err(format!("placement {:?} was started twice", task.incarnation))
-            }
-            Action::Start(_)
+            Action::Start(task) if !self.started.insert(task.incarnation) => Err(format!(
+                "placement {:?} is started a second time, on machine {machine}",
+                task.incarnation
+            )),
+            Action::Persist(_)
+            | Action::Start(_)
             | Action::Adjust(_)
             | Action::Terminate(_)
             | Action::Kill(_)
