@@ -142,8 +142,8 @@ impl State {
                         && job.ended.is_none()
                         && position < job.spec.count)
                 {
-                    faults
-                        .push(Fault(format!("{} is not as schedulers see it", self.task_name(id))));
+                    let name = self.task_name(id);
+                    faults.push(Fault(format!("{name} is {task:?}, and schedulers see {seen:?}")));
                 }
                 if matches!(task.phase, Phase::Waiting { .. }) {
                     waiting.insert(TaskKey { job: job.uid, index: position });

@@ -41,10 +41,14 @@ impl Invariant for Disruption {
                     let count = down.iter().filter(|task| !is_dying(task)).count();
                     if is_voluntary && max.is_some_and(|max| count > max as usize) {
                         return Err(format!(
-                            "{job}/{} was told to go ({}) as number {} of at most {max:?}",
+                            "{job}/{} was told to go ({}) as number {} of at most {max:?}: {:?}",
                             task.index,
                             cause.name(),
-                            count
+                            count,
+                            down.iter()
+                                .filter_map(|task| step.state.task_id(*task))
+                                .map(|id| (id.position, step.state.record(id)))
+                                .collect::<Vec<_>>()
                         ));
                     }
                 }

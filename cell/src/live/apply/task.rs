@@ -91,6 +91,7 @@ impl State {
         });
         if is_alloc {
             self.set_disrupted(id, false);
+            self.task_event(context, id, TaskStep::Started);
             let inner: Vec<TaskId> = self.envelopes[&id].tasks.iter().copied().collect();
             for task in inner {
                 self.promote(context, task);
@@ -301,6 +302,7 @@ impl State {
         let died = cause.clone();
         self.change_task(id, |record| record.phase = Phase::Dead { at, cause: died });
         self.set_disrupted(id, false);
+        self.view(id, TaskState::Pending);
         let key = self.key(id);
         self.waiting.remove(&key);
         let spec = &self.job_at(id.job).spec;
