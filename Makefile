@@ -69,6 +69,12 @@ test: ## run the whole test suite
 	  cargo test --workspace --locked --tests; \
 	fi
 
+# In the build that tests use, where known bugs can be switched on.
+SEEDS ?= 100
+.PHONY: sim
+sim: setup ## simulate whole cells under faults: make sim SEEDS=1000
+	cargo run --locked -p sim -- --seeds $(SEEDS)
+
 .PHONY: lint
 lint: ## check format, clippy, docs, and (with cargo-deny) licences and advisories
 	@scripts/setup.sh lint

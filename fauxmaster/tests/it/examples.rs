@@ -80,6 +80,7 @@ fn every_example_is_tested() {
     names.sort();
     let tested = [
         "alloc-sets",
+        "cell-file",
         "constraints",
         "different-machines",
         "disk",
