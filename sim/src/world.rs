@@ -1,6 +1,7 @@
 //! The world: everything that happens, in the order of its time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use borglet_agent::{Action, Input as AgentInput};
 use borgmaster_core::{LinkShard, PlanRequest, ShardInput, ShardOutput, Token};
@@ -191,7 +192,9 @@ struct World {
 /// If an invariant does not hold, or the cell does not converge after healing.
 pub fn run(options: &Options) -> Result<Summary, Failure> {
     let mut world = World::new(options.clone());
-    match world.run() {
+    // What panics is a bug like any other: it is told with its seed.
+    let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
+    match ran.unwrap_or_else(|panic| Err(format!("a panic: {}", text_of(&*panic)))) {
         Ok(()) => {
             let mut summary = std::mem::take(&mut world.summary);
             summary.digest = world.trace.digest();
@@ -211,6 +214,11 @@ pub fn run(options: &Options) -> Result<Summary, Failure> {
             trace: world.trace.take_text(),
         }),
     }
+}
+
+fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of an unknown kind")
 }
 
 impl World {
@@ -320,11 +328,11 @@ impl World {
     // Masters.
 
     fn begin(&mut self, id: u64) -> Result<(), String> {
-        let seed = scheduler::mix(self.options.seed);
         let Some(master) = self.masters.get_mut(&id) else { return Ok(()) };
         if master.server.is_some() {
             return Ok(());
         }
+        let seed = scheduler::mix(self.options.seed ^ scheduler::mix(master.start));
         master.begin(seed, &self.options.mutations)?;
         let start = master.start;
         self.trace.note(self.now, format_args!("replica {id} starts for the {start}. time"));

@@ -54,6 +54,11 @@ impl Invariant for Quota {
                             || spec.limit.ram > old.limit.ram
                     },
                 );
+            // What was granted when it was admitted is not known if a grant changed in the same entry.
+            let regrants = |op: &Op| matches!(op, Op::SetQuota(quota) if quota.user == spec.user);
+            if entry.commands.iter().any(|command| regrants(&command.op)) {
+                continue;
+            }
             let used = used(step.state, &spec.user, band);
             let granted = step
                 .state

@@ -87,6 +87,11 @@ impl State {
         self.may_use_band(user, spec)?;
         let mut waits_for = BTreeSet::new();
         for (i, name) in spec.run.start_after.iter().enumerate() {
+            // Not after one of the same name that ended, either: it gives way to this one.
+            if *name == spec.name {
+                let problem = "a job cannot start after itself";
+                return Err(SpecError::new(format!("run.start_after[{i}]"), problem).into());
+            }
             let Some(before) = self.job(name) else {
                 let problem = format!("no job is called {name:?}");
                 return Err(SpecError::new(format!("run.start_after[{i}]"), problem).into());
