@@ -41,6 +41,8 @@ pub(crate) struct Disk {
     /// A write failed: what comes is skipped until this one comes again.
     pub failed: Option<u64>,
     pub is_slow: bool,
+    /// The last write with a checkpoint, while it is not on disk.
+    pub checkpoint: Option<u64>,
 }
 
 impl Master {

@@ -323,6 +323,12 @@ impl Node {
         self.failed.is_some()
     }
 
+    /// Whether it sends a snapshot to another replica.
+    #[must_use]
+    pub fn is_sending_snapshot(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
     /// Whether the log has grown so much that a checkpoint is due.
     #[must_use]
     pub fn wants_checkpoint(&self) -> bool {
@@ -564,6 +570,13 @@ impl Node {
         }
         if let Some(number) = highest_ready {
             self.raw.on_persist_ready(number);
+            // A snapshot counts as applied once it is on disk; raft-rs is not told by itself, and would look
+            // for the entries before it when it stands for election.
+            let snapshot_index = self.raw.raft.store().snapshot_index();
+            let raft_log = &self.raw.raft.raft_log;
+            if raft_log.applied < snapshot_index && snapshot_index <= raft_log.persisted {
+                self.raw.advance_apply_to(snapshot_index);
+            }
         }
         self.send(messages);
     }

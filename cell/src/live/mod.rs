@@ -11,6 +11,7 @@
 pub mod account;
 mod apply;
 mod check;
+mod disruption;
 mod export;
 mod hash;
 mod op;
@@ -26,6 +27,7 @@ pub mod view;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use check::Fault;
+pub use disruption::DisruptionsLeft;
 pub use op::{
     Assignment, Command, Entry, EvictCause, Observation, Op, Request, Seen, Target, Timestamp,
 };
