@@ -3,6 +3,7 @@
 //! In: requests. Out: answers, each either what was asked for, why the cell rejects it, or why this replica
 //! does not serve it. What a request means is the replica's and the state's; here it is only carried.
 
+mod checkpoint;
 mod events;
 mod explain;
 mod replicas;
@@ -14,9 +15,8 @@ use std::time::Duration;
 use borgmaster_replica::server::Answer;
 use cell::live::Rejected;
 use crossbeam_channel::Sender;
-use proto::limits::{CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX};
+use proto::limits::MESSAGE_BYTES_MAX;
 use proto::mutate::Mutation;
-use proto::operate::Checkpoint;
 use proto::reply::{Reply, Unserved};
 use proto::status::{Consistency, StatusQuery};
 use proto::wire;
@@ -289,26 +289,7 @@ impl Cell for Service {
         &self,
         request: Request<wire::CheckpointRequest>,
     ) -> Result<Response<Self::CheckpointStream>, Status> {
-        let Checkpoint { until_index } = request.into_inner().into();
-        let state = self.ask(Consistency::Linearizable, move |replica| {
-            let state = replica.server.state();
-            let index = state.index();
-            match until_index {
-                Some(until) if until != index => {
-                    Err(Unserved::NotInLog { oldest_index: index, newest_index: index })
-                }
-                _ => Ok(state.clone()),
-            }
-        });
-        let state = state.await?.and_then(|state| state).map_err(Status::from)?;
-        // Apart from the replica's thread, which goes on meanwhile.
-        let bytes = tokio::task::spawn_blocking(move || state.to_bytes()).await;
-        let bytes = bytes.map_err(|error| Status::internal(error.to_string()))?;
-        let chunks: Vec<_> = bytes
-            .chunks(CHUNK_BYTES_MAX)
-            .map(|data| Ok(wire::CheckpointReply { data: data.to_vec() }))
-            .collect();
-        Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
+        self.stream_file(request.into_inner().into()).await.map(Response::new)
     }
 
     async fn restore(

@@ -4,5 +4,6 @@
 
 mod client;
 mod cluster;
+mod files;
 mod replicas;
 mod watch;
