@@ -5,5 +5,7 @@
 mod client;
 mod cluster;
 mod files;
+mod fits;
+mod machines;
 mod replicas;
 mod watch;
