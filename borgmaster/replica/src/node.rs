@@ -8,6 +8,7 @@
 //! §10.2.1). Nothing is given out as committed that a majority has not on disk.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use protobuf::Message as _;
 use raft::eraftpb::{self, ConfChangeSingle, ConfChangeType, ConfChangeV2, MessageType};
@@ -530,6 +531,19 @@ impl Node {
         let log = self.raw.raft.store();
         let from = index.max(log.first());
         log.range(from, self.applied + 1).map(Entry::from).collect()
+    }
+
+    /// The newest checkpoint: its index and what it holds.
+    pub(crate) fn newest_checkpoint(&self) -> (u64, Arc<Vec<u8>>) {
+        let log = self.raw.raft.store();
+        (log.snapshot_index(), log.data())
+    }
+
+    /// The entries after the newest checkpoint, as far as they were given out. They share their payloads with
+    /// the log.
+    pub(crate) fn since_checkpoint(&self) -> Vec<eraftpb::Entry> {
+        let log = self.raw.raft.store();
+        log.range(log.snapshot_index() + 1, self.applied + 1).cloned().collect()
     }
 
     /// The entries of the log that are not committed, as far as is known here.

@@ -510,9 +510,11 @@ pub(crate) fn fits_query() -> BoxedStrategy<FitsQuery> {
 }
 
 pub(crate) fn fits() -> BoxedStrategy<Fits> {
-    (any::<(u64, bool, u64)>(), reasons())
-        .prop_map(|((count, is_at_least, index), stopped_by)| Fits {
+    (any::<(u64, u64, u64, bool, u64)>(), reasons())
+        .prop_map(|((count, free_count, victim_count, is_at_least, index), stopped_by)| Fits {
             count,
+            free_count,
+            victim_count,
             is_at_least,
             stopped_by,
             index,

@@ -451,7 +451,15 @@ fn others() -> Vec<Example> {
         changes: vec![reason("100m less")],
         index: 4711,
     };
-    let fits = Fits { count: 12, is_at_least: true, stopped_by: vec![reason("ram")], index: 4711 };
+    let fits = Fits {
+        count: 12,
+        free_count: 0,
+        victim_count: 0,
+        is_at_least: true,
+        stopped_by: vec![reason("ram")],
+        index: 4711,
+    };
+    let preempting = Fits { free_count: 9, victim_count: 4, ..fits.clone() };
     let consistency = Consistency::Stale;
     let user = || text("ann");
     let replica = |id, role| ReplicaStatus {
@@ -488,6 +496,7 @@ fn others() -> Vec<Example> {
         "why-busy": WhyReply = Err(Unserved::Busy { retry_after_ms: 250 }),
         "ask-fits": FitsRequest = FitsQuery { spec: spec(), is_alloc_set: true, consistency },
         "fits": FitsReply = Ok(Ok(fits)),
+        "fits-preempting": FitsReply = Ok(Ok(preempting)),
         "fits-invalid": FitsReply =
             Ok(Err(Rejected::Invalid { field: text("count"), problem: text("is 0") })),
         "fits-busy": FitsReply = Err(Unserved::Busy { retry_after_ms: 250 }),

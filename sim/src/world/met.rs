@@ -191,6 +191,7 @@ impl ToMaster {
             Self::Message { .. } => "rpc raft",
             Self::DiskDone { .. } => "timer disk",
             Self::Plan(_) => "timer plan",
+            Self::Checkpoint(_) => "timer checkpoint",
             Self::Ask { ask: Ask::Mutate(..), .. } => "rpc mutate",
             Self::Ask { ask: Ask::Read, .. } => "rpc read",
             Self::Report(..) => "rpc report",

@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use borglet_agent::{Action, Input as AgentInput};
 use borgmaster_core::{LinkShard, PlanRequest, ShardInput, ShardOutput, Token};
+use borgmaster_replica::CheckpointRequest;
 use borgmaster_replica::engine::Engine;
 use borgmaster_replica::node::Membership;
 use borgmaster_replica::server::{Answer, Input, Output, first_write};
@@ -149,6 +150,7 @@ enum ToMaster {
         is_written: bool,
     },
     Plan(Box<PlanRequest>),
+    Checkpoint(Box<CheckpointRequest>),
     Ask {
         client: u32,
         attempt: u64,
@@ -398,6 +400,7 @@ impl World {
                 input
             }
             ToMaster::Plan(request) => Input::Planned(request.run()),
+            ToMaster::Checkpoint(request) => Input::Checkpointed(request.run()),
             ToMaster::Ask { client, attempt, ask } => {
                 let token = Token(self.next_token);
                 self.next_token += 1;
@@ -478,6 +481,10 @@ impl World {
             Output::Plan(request) => {
                 let wait = self.disk_random.random_range(1..60);
                 self.push(wait, Event::Master { id, start, what: ToMaster::Plan(request) });
+            }
+            Output::Checkpoint(request) => {
+                let wait = self.disk_random.random_range(1..60);
+                self.push(wait, Event::Master { id, start, what: ToMaster::Checkpoint(request) });
             }
             Output::Leads(term) => {
                 let mut is_new_cell = false;

@@ -1,5 +1,6 @@
 //! The life of jobs under one master.
 
+use cell::JobKind;
 use cell::live::{EvictCause, Op, Settings, TaskStep, What};
 
 use crate::local::Local;
@@ -197,4 +198,27 @@ fn every_eviction_is_an_event_with_its_cause() {
             TaskStep::Evicted(EvictCause::Preempted),
         ]
     );
+}
+
+#[test]
+fn it_is_counted_how_many_more_tasks_fit_and_what_stops_the_next() {
+    let mut local = Local::new(3, Settings::default());
+    local.submit(&job("low", 100, 2, "3", ""));
+    local.run_ms(3_000);
+    let mut ask = |text: String, copy_count_max| {
+        let spec = serde_json::from_str(&text).unwrap();
+        let (request, policy, seed) = local.core.fits(&spec, JobKind::Job).unwrap();
+        let counts = request.run(&policy, seed, copy_count_max);
+        let stopped_by: Vec<u32> = counts.stopped_by.iter().map(|it| it.host_count).collect();
+        (counts.free_count, counts.preempting_count, counts.is_at_least, stopped_by)
+    };
+    // Three machines of 4 cores; two tasks of 3 are on two of them.
+    assert_eq!(ask(job("more", 100, 1, "1", ""), 1_000), (6, 6, false, vec![3]));
+    assert_eq!(ask(job("more", 200, 1, "4", ""), 1_000), (1, 3, false, vec![3]));
+    // A job that is there grows.
+    assert_eq!(ask(job("low", 100, 2, "1", r#", "different_machines": true"#), 9).1, 1);
+    assert_eq!(ask(job("more", 100, 1, "1", ""), 5), (5, 5, true, vec![]));
+    let spec = serde_json::from_str(&job("in", 100, 1, "1", r#", "alloc_set": "none""#)).unwrap();
+    let error = local.core.fits(&spec, JobKind::Job).unwrap_err();
+    assert_eq!(error.field, "alloc_set");
 }
