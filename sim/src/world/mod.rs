@@ -243,7 +243,10 @@ impl World {
             (1..=replica_count).map(|id| (id, format!("replica-{id}"))).collect();
         let first = first_write(&replicas);
         let masters = replicas.keys().map(|&id| (id, Master::new(id, Some(&first)))).collect();
-        let machines = Machines::new(seed, machine_count);
+        let mut machines = Machines::new(seed, machine_count);
+        for borglet in &mut machines.borglets {
+            options.mutations.switch_borglet(borglet);
+        }
         let clients = (0..CLIENT_COUNT).map(|number| {
             let random = stream(scheduler::mix(seed ^ u64::from(number)), Stream::Clients);
             let script = if number == 0 { beginning(&machines) } else { Vec::new() };
