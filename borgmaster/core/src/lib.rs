@@ -352,6 +352,11 @@ impl Core {
                 }
                 Change::Machines => has_machines = true,
                 Change::Open(id, _) => has_machines |= self.state.machine_at(*id).is_removed,
+                Change::Restored => {
+                    // What was planned is of another state.
+                    self.planner.forget();
+                    has_machines = true;
+                }
                 Change::Job(_)
                 | Change::JobGone(_)
                 | Change::Placed(_)

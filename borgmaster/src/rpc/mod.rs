@@ -8,6 +8,7 @@ mod events;
 mod explain;
 mod fits;
 mod replicas;
+mod restore;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -185,8 +186,11 @@ impl Service {
         request
     }
 
-    async fn mutate_here(&self, mutation: Mutation) -> Result<Answer, Status> {
-        let Mutation { request, op } = mutation;
+    async fn mutate_here(
+        &self,
+        request: cell::live::Request,
+        op: cell::live::Op,
+    ) -> Result<Answer, Status> {
         let (reply, answer) = oneshot::channel();
         self.replica.send(Message::Mutate { request, op, reply }).map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())
@@ -201,14 +205,14 @@ impl Cell for Service {
     ) -> Result<Response<wire::MutateReply>, Status> {
         let is_last = was_passed_on(&request);
         let message = request.into_inner();
-        let mutation = Mutation::try_from(message.clone()).map_err(malformed)?;
+        let Mutation { request, op } = Mutation::try_from(message.clone()).map_err(malformed)?;
         let to_reply = |reply: Reply<cell::live::Done>| {
             wire::MutateReply::try_from(reply).map(Response::new).map_err(too_large)
         };
         let Ok(_permit) = self.room.try_acquire() else { return to_reply(Err(busy())) };
         let give_up = Instant::now() + WAIT_MAX;
         loop {
-            let answer = self.mutate_here(mutation.clone()).await?;
+            let answer = self.mutate_here(request.clone(), op.clone()).await?;
             match &answer {
                 Answer::Outcome(outcome) => return to_reply(Ok(outcome.clone())),
                 Answer::NotLeader { leader: Some(leader) } if !is_last => {
@@ -303,9 +307,9 @@ impl Cell for Service {
 
     async fn restore(
         &self,
-        _: Request<Streaming<wire::RestoreRequest>>,
+        request: Request<Streaming<wire::RestoreRequest>>,
     ) -> Result<Response<wire::RestoreReply>, Status> {
-        Err(Status::unimplemented("a cell file cannot be restored into a running cell yet"))
+        self.serve_restore(request).await
     }
 
     async fn replicas(

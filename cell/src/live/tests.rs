@@ -60,7 +60,7 @@ impl Cluster {
         }
     }
 
-    fn assign(
+    pub(crate) fn assign(
         &mut self,
         job: u64,
         index: u32,
@@ -76,19 +76,19 @@ impl Cluster {
         self.run(1000, Op::Assign { assignments: vec![assignment] }).1
     }
 
-    fn see(&mut self, job: u64, index: u32, seen: Seen) {
+    pub(crate) fn see(&mut self, job: u64, index: u32, seen: Seen) {
         let task = TaskKey { job, index };
         let incarnation = self.incarnation(job, index);
         let observations = vec![Observation { task, incarnation, seen }];
         self.run(1000, Op::Observe { observations }).0.unwrap();
     }
 
-    fn incarnation(&self, job: u64, index: u32) -> Incarnation {
+    pub(crate) fn incarnation(&self, job: u64, index: u32) -> Incarnation {
         let id = self.state.task_id(TaskKey { job, index }).unwrap();
         self.state.record(id).phase.place().unwrap().incarnation
     }
 
-    fn phase(&self, job: u64, index: u32) -> &'static str {
+    pub(crate) fn phase(&self, job: u64, index: u32) -> &'static str {
         self.state.record(self.state.task_id(TaskKey { job, index }).unwrap()).phase.name()
     }
 }
@@ -286,7 +286,7 @@ pub(crate) fn random_op(state: &State, (kind, a, b, c): Step) -> Op {
         .map(|&(incarnation, id)| (state.key(id), incarnation))
         .collect();
     let pick = |n: u8| placed.get(usize::from(n) % placed.len().max(1)).copied();
-    match kind % 14 {
+    match kind % 16 {
         0 | 1 => Op::Submit { spec: random_spec(&name), is_alloc_set: false },
         2 => Op::Submit { spec: random_spec("set"), is_alloc_set: true },
         3 => {
@@ -342,6 +342,15 @@ pub(crate) fn random_op(state: &State, (kind, a, b, c): Step) -> Op {
             ];
             Op::Evict { tasks: pick(c).into_iter().collect(), cause: causes[usize::from(a) % 4] }
         }
+        14 => {
+            let bytes = state.to_bytes();
+            Op::RestorePart { restore: u64::from(a % 2), offset: 0, data: bytes.as_slice().into() }
+        }
+        15 => {
+            let restore = u64::from(a % 2);
+            let (length, checksum) = state.staged.as_ref().map_or((0, 0), Staged::whole);
+            Op::RestoreFinish { restore, length, checksum: checksum ^ u64::from(c == 0) }
+        }
         _ => {
             let reservation = Resources {
                 cpu: MilliCpu(u64::from(b) * 10),
@@ -368,12 +377,16 @@ proptest! {
             prop_assert!(faults.is_empty(), "after {op:?}: {faults:?}");
             prop_assert_ne!(before, cluster.state.hash()); // the index is part of it
         }
-        let back = State::from_bytes(&cluster.state.to_bytes()).unwrap();
+        let bytes = cluster.state.to_bytes();
+        let back = State::from_bytes(&bytes).unwrap();
         prop_assert_eq!(back.faults(), Vec::new());
         prop_assert_eq!(back.hash(), cluster.state.hash());
+        prop_assert!(back.to_bytes() == bytes);
         let text = serde_json::to_string(&cluster.state.to_value()).unwrap();
         let back = State::from_saved(serde_json::from_str(&text).unwrap()).unwrap();
         prop_assert_eq!(back.hash(), cluster.state.hash());
+        prop_assert!(serde_json::to_string(&back.to_value()).unwrap() == text);
+        prop_assert!(back.to_bytes() == bytes);
         // What was read goes on as what was written.
         let (mut one, mut other) = (cluster.state, back);
         for (at, step) in steps.iter().enumerate() {

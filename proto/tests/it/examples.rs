@@ -439,6 +439,13 @@ fn events() -> Events {
     Events { events: told.collect(), next_index: 200 }
 }
 
+fn restored_event() -> Events {
+    let what = What::Restored { from_index: 4000, kept_count: 12, pending_count: 3 };
+    let event = Event { index: 4711, at: Timestamp(5000), what };
+    let told = Told { event, machine: None, text: "words".to_owned() };
+    Events { events: vec![told], next_index: 4712 }
+}
+
 fn others() -> Vec<Example> {
     let reason = |text: &str| Reason { text: text.to_owned(), host_count: 5 };
     let why = Why {
@@ -502,9 +509,26 @@ fn others() -> Vec<Example> {
         "fits-busy": FitsReply = Err(Unserved::Busy { retry_after_ms: 250 }),
         "ask-events": EventsRequest = Watch { from_index: 100, follow: true },
         "events": EventsReply = events(),
+        "event-restored": EventsReply = restored_event(),
         "ask-checkpoint": CheckpointRequest = Checkpoint { until_index: Some(0) },
         "checkpoint": CheckpointReply = chunk(),
-        "restore-start": RestoreRequest = RestorePart::Start { user: user(), total_bytes: 3 },
+        "restore-start": RestoreRequest = RestorePart::Start {
+            user: user(),
+            total_bytes: 3,
+            until_index: None,
+            request: None,
+        },
+        "restore-start-named": RestoreRequest = RestorePart::Start {
+            user: user(),
+            total_bytes: 3,
+            until_index: Some(0),
+            request: Some(Request {
+                user: user(),
+                session: 7,
+                sequence: 3,
+                answered_below: 2,
+            }),
+        },
         "restore-data": RestoreRequest = RestorePart::Data(chunk()),
         "restored": RestoreReply = Ok(Ok(Restored { index: 4711, hash: 0x0102 << 112 | 3 })),
         "restore-forbidden": RestoreReply = Ok(Err(forbidden())),

@@ -606,6 +606,8 @@ fn row_of(op: &Op) -> &'static str {
         Op::Evict { .. } => "op evict",
         Op::Reserve { .. } => "op reserve",
         Op::Expire => "op expire",
+        Op::RestorePart { .. } => "op restore part",
+        Op::RestoreFinish { .. } => "op restore finish",
     }
 }
 

@@ -322,15 +322,7 @@ impl State {
     fn end_job(&mut self, context: &mut Context, slot: crate::id::JobId) {
         let at = self.now;
         let job = self.job_at(slot);
-        let has_failed = job
-            .tasks
-            .iter()
-            .any(|task| matches!(task.phase, Phase::Dead { cause: DeathCause::Failed(_), .. }));
-        let end = match (job.is_killed, has_failed) {
-            (true, _) => JobEnd::Killed,
-            (false, true) => JobEnd::Failed,
-            (false, false) => JobEnd::Finished,
-        };
+        let end = job.end();
         let (uid, name) = (job.uid, job.name.clone());
         self.change_job(slot, |job| job.ended = Some((at, end)));
         self.dead.insert((at, uid));
