@@ -269,6 +269,65 @@ fn reservations_that_rise_evict_the_lowest() {
     assert_eq!(cluster.state.faults(), []);
 }
 
+#[test]
+fn a_job_that_shrinks_and_grows_again_has_new_tasks() {
+    let mut cluster = Cluster::new();
+    let job = cluster.submit(spec("web", 200, 5, 1000, ""));
+    for index in 0..4 {
+        cluster.assign(job, index, index, &[]);
+        cluster.see(job, index, Seen::Started);
+    }
+    cluster.see(job, 2, Seen::Exited(ExitCause::Failed { code: 1 }));
+    let resize = |cluster: &mut Cluster, count| {
+        cluster.run(1000, Op::Update { spec: spec("web", 200, count, 1000, "") }).0.unwrap();
+        assert_eq!(cluster.state.faults(), []);
+    };
+    let phases = |cluster: &Cluster| -> Vec<&str> {
+        (0..5).map(|index| cluster.phase(job, index)).collect()
+    };
+    resize(&mut cluster, 2);
+    assert_eq!(phases(&cluster), ["running", "running", "killed", "stopping", "killed"]);
+    assert_eq!(cluster.state.quota_used("ann", Band::Production).cpu_milli, 2000);
+    resize(&mut cluster, 5);
+    // The one that has not gone yet comes back once it has.
+    assert_eq!(phases(&cluster), ["running", "running", "pending", "stopping", "pending"]);
+    assert_eq!(cluster.state.quota_used("ann", Band::Production).cpu_milli, 5000);
+    let old = cluster.incarnation(job, 3);
+    cluster.see(job, 3, Seen::Exited(ExitCause::Stopped));
+    assert_eq!(cluster.state.faults(), []);
+    for index in 2..5 {
+        let record = &cluster.state.job("web").unwrap().tasks[index as usize];
+        assert_eq!((record.version, record.failures), (3, 0));
+        assert!(cluster.assign(job, index, index - 1, &[]).refused.is_empty(), "{index}");
+        assert!(cluster.incarnation(job, index) > old);
+    }
+    assert_eq!(cluster.state.job("web").unwrap().alive(), 5);
+
+    // What ended by itself stays ended, unless the job was too small for it in between.
+    cluster.run(1000, Op::Kill { job: "web".to_owned(), indexes: Some([1].into()) }).0.unwrap();
+    cluster.see(job, 1, Seen::Exited(ExitCause::Stopped));
+    resize(&mut cluster, 4);
+    resize(&mut cluster, 5);
+    assert_eq!(phases(&cluster)[..2], ["running", "killed"]);
+    resize(&mut cluster, 1);
+    resize(&mut cluster, 2);
+    assert_eq!(phases(&cluster)[..2], ["running", "pending"]);
+    cluster.run(1000, Op::Kill { job: "web".to_owned(), indexes: None }).0.unwrap();
+    assert_eq!(cluster.state.faults(), []);
+}
+
+#[test]
+fn growing_again_takes_quota() {
+    let mut cluster = Cluster::new();
+    cluster.submit(spec("web", 200, 5, 3000, "")); // 15 of 16 cores
+    cluster.run(1000, Op::Update { spec: spec("web", 200, 2, 3000, "") }).0.unwrap();
+    cluster.submit(spec("other", 200, 2, 3000, "")); // 12 of 16
+    let (outcome, _) = cluster.run(1000, Op::Update { spec: spec("web", 200, 5, 3000, "") });
+    assert!(matches!(outcome, Err(Rejected::Quota { .. })), "{outcome:?}"); // 21 > 16
+    cluster.run(1000, Op::Update { spec: spec("web", 200, 3, 3000, "") }).0.unwrap();
+    assert_eq!(cluster.state.quota_used("ann", Band::Production).cpu_milli, 15_000);
+}
+
 /// One step of a random history, as numbers that a [`Cluster`] makes sense of.
 pub(crate) type Step = (u8, u8, u8, u8);
 
