@@ -1,5 +1,7 @@
 //! What an operator does with a master itself: cell files out and in, and its replicas.
 
+use serde::Serialize;
+
 use crate::error::{WireError, required};
 use crate::limits::{CHUNK_BYTES_MAX, LIST_COUNT_MAX, bytes, list, name};
 use crate::parts::{Coded, coded, decode, read_hash};
@@ -76,7 +78,8 @@ pub enum ReplicaChange {
 }
 
 /// What a replica is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ReplicaRole {
     /// Leads.
     Leader,
@@ -87,7 +90,7 @@ pub enum ReplicaRole {
 }
 
 /// A replica, as the leader sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReplicaStatus {
     /// Its number.
     pub id: u64,
@@ -104,7 +107,7 @@ pub struct ReplicaStatus {
 }
 
 /// All replicas.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReplicaList {
     /// The leader's term.
     pub term: u64,
