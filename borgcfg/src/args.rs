@@ -31,6 +31,7 @@ pub(crate) struct Cli {
 
 /// What holds for every command.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "For every command")]
 pub(crate) struct Options {
     /// Replicas of the master; the first that answers will do
     #[arg(
@@ -142,7 +143,14 @@ impl Options {
     /// Whom a client asks, and how.
     pub(crate) fn config(&self) -> Config {
         let consistency = if self.stale { Consistency::Stale } else { Consistency::Linearizable };
-        Config { cell: self.cell.clone(), consistency, timeout: self.timeout }
+        // One that is named twice is not asked twice.
+        let mut cell: Vec<String> = Vec::new();
+        for address in &self.cell {
+            if !cell.contains(address) {
+                cell.push(address.clone());
+            }
+        }
+        Config { cell, consistency, timeout: self.timeout }
     }
 
     /// Who changes the cell.
@@ -217,7 +225,8 @@ mod tests {
 
     #[test]
     fn options_may_stand_anywhere() {
-        let cli = Cli::try_parse_from(["borgcfg", "status", "--cell", "a:1,b:2", "--user", "x"]);
+        let cli =
+            Cli::try_parse_from(["borgcfg", "status", "--cell", "a:1,b:2,a:1", "--user", "x"]);
         let options = cli.unwrap().options;
         assert_eq!(options.config().cell, ["a:1", "b:2"]);
         assert_eq!(options.user().unwrap(), "x");

@@ -95,6 +95,9 @@ pub(crate) async fn run(
                 client.go_on();
                 continue;
             }
+            Err(Failure::NotInLog(it)) => {
+                return Err(Failure::Failed(format!("{it}; --from takes one of these")));
+            }
             Err(failure) => return Err(failure),
         };
         (is_resumed, behind_since) = (true, None);

@@ -1,14 +1,23 @@
 //! `replicas`: who keeps the cell.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use proto::operate::{ReplicaChange, ReplicaList, ReplicaRole, ReplicaStatus, ReplicasQuery};
 use proto::wire;
+use tokio::time::{Instant, sleep};
 
 use crate::args::{Options, address};
 use crate::client::{Client, Repeat, answer};
 use crate::failure::Failure;
 use crate::output;
 use crate::show::{Column, grouped, table};
+
+/// A replica that has not taken over after so long does not.
+const TRANSFER_MAX: Duration = Duration::from_secs(5);
+
+/// Between two looks at who leads.
+const AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Args, Debug)]
 pub(crate) struct ReplicasArgs {
@@ -61,31 +70,76 @@ pub(crate) async fn run(
     options: &Options,
     client: &mut Client,
 ) -> Result<(), Failure> {
-    let (change, repeat) = match args.change {
-        None | Some(Change::List) => (ReplicaChange::List, Repeat::Freely),
+    let change = match args.change {
+        // Whoever asks may see them.
+        None | Some(Change::List) => {
+            let list = list(client).await?;
+            return output::answer(options.json, &list, of_replicas);
+        }
         Some(Change::Add { id, address, client }) => {
             let client_address = client.unwrap_or_else(|| address.clone());
-            (ReplicaChange::Add { id, address, client_address }, Repeat::IfNotDone)
+            ReplicaChange::Add { id, address, client_address }
         }
-        Some(Change::Remove { id }) => (ReplicaChange::Remove { id }, Repeat::IfNotDone),
-        Some(Change::Transfer { to }) => (ReplicaChange::Transfer { to }, Repeat::IfNotDone),
+        Some(Change::Remove { id }) => ReplicaChange::Remove { id },
+        Some(Change::Transfer { to }) => ReplicaChange::Transfer { to },
     };
-    let user = match &change {
-        // Whoever asks may see them.
-        ReplicaChange::List => options.user().unwrap_or("nobody"),
-        ReplicaChange::Add { .. }
-        | ReplicaChange::Remove { .. }
-        | ReplicaChange::Transfer { .. } => options.user()?,
+    let user = options.user()?;
+    let list = match change {
+        ReplicaChange::Transfer { to } => transfer(client, user, to).await?,
+        change @ (ReplicaChange::List
+        | ReplicaChange::Add { .. }
+        | ReplicaChange::Remove { .. }) => ask(client, user, change, Repeat::IfNotDone).await?,
     };
+    output::answer(options.json, &list, of_replicas)
+}
+
+async fn list(client: &mut Client) -> Result<ReplicaList, Failure> {
+    ask(client, "nobody", ReplicaChange::List, Repeat::Freely).await
+}
+
+async fn ask(
+    client: &mut Client,
+    user: &str,
+    change: ReplicaChange,
+    repeat: Repeat,
+) -> Result<ReplicaList, Failure> {
     let query = ReplicasQuery { user: user.to_owned(), change };
     let message = wire::ReplicasRequest::try_from(query)?;
-    let list: ReplicaList = client
+    client
         .ask(repeat, |mut service| {
             let message = message.clone();
             async move { answer(service.replicas(message).await) }
         })
-        .await?;
-    output::answer(options.json, &list, of_replicas)
+        .await
+}
+
+fn leader(list: &ReplicaList) -> Option<u64> {
+    list.replicas.iter().find(|it| it.role == ReplicaRole::Leader).map(|it| it.id)
+}
+
+/// Asks for it, and waits until it is so: a replica that is not there or far behind does not take over.
+async fn transfer(
+    client: &mut Client,
+    user: &str,
+    to: Option<u64>,
+) -> Result<ReplicaList, Failure> {
+    let before = leader(&list(client).await?);
+    ask(client, user, ReplicaChange::Transfer { to }, Repeat::IfNotDone).await?;
+    let give_up = Instant::now() + TRANSFER_MAX.min(client.patience());
+    loop {
+        let list = list(client).await?;
+        let now = leader(&list);
+        if to.map_or(now.is_some() && now != before, |to| now == Some(to)) {
+            return Ok(list);
+        }
+        if Instant::now() >= give_up {
+            let who = to.map_or("another one".to_owned(), |to| format!("replica {to}"));
+            return Err(Failure::Failed(format!(
+                "{who} has not taken over: it may be down or behind; `borgcfg replicas` shows it"
+            )));
+        }
+        sleep(AGAIN).await;
+    }
 }
 
 fn of_replicas(list: &ReplicaList) -> String {

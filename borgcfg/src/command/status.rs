@@ -5,7 +5,9 @@ use std::cmp::Reverse;
 use cell::JobKind;
 use cell::live::JobEnd;
 use cell::live::Timestamp;
-use cell::live::view::{Answer, CellStatus, Filter, JobStatus, PhaseKind, Question, TaskStatus};
+use cell::live::view::{
+    Answer, CellStatus, Filter, JobStatus, PhaseCounts, PhaseKind, Question, TaskStatus,
+};
 use clap::Args;
 use serde::Serialize;
 
@@ -133,7 +135,7 @@ fn of_cell(report: &CellReport) -> String {
         Column::Words("priority"),
         Column::Words("state"),
         Column::Numbers("tasks"),
-        Column::Numbers("running"),
+        Column::Numbers("placed"),
         Column::Numbers("pending"),
         Column::Numbers("ended"),
         Column::Numbers("age"),
@@ -146,7 +148,7 @@ fn of_cell(report: &CellReport) -> String {
             format!("{} {}", job.priority.get(), job.band().name()),
             state(job),
             show::grouped(job.counts.total()),
-            show::grouped(running(job)),
+            show::grouped(placed(&job.counts)),
             show::grouped(job.counts.get(PhaseKind::Pending)),
             show::grouped(ended(job)),
             show::since(job.submitted_at, now),
@@ -187,10 +189,10 @@ const fn kind(job: &JobStatus) -> &'static str {
 }
 
 /// Tasks that have a place.
-fn running(job: &JobStatus) -> u32 {
+fn placed(counts: &PhaseCounts) -> u32 {
     let phases =
         [PhaseKind::Assigned, PhaseKind::Starting, PhaseKind::Running, PhaseKind::Stopping];
-    phases.into_iter().map(|phase| job.counts.get(phase)).sum()
+    phases.into_iter().map(|phase| counts.get(phase)).sum()
 }
 
 fn ended(job: &JobStatus) -> u32 {
