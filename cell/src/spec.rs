@@ -181,7 +181,8 @@ pub struct TaskSpec {
 pub struct JobSpec {
     /// Its name, unique among the cell's jobs and alloc sets; without white space and `/`.
     pub name: String,
-    /// Who owns it.
+    /// Who owns it. Who submits a job to a live cell may leave it out: the job is theirs.
+    #[serde(default)]
     pub user: String,
     /// 0..=450: free 0–99, batch 100–115, mid 116–119, production 120–359, monitoring 360–450.
     pub priority: u16,

@@ -1,6 +1,7 @@
 //! What an operator does with a master itself: cell files out and in, and its replicas.
 
 use cell::live::Request;
+use serde::Serialize;
 
 use crate::error::{Inside, WireError, required};
 use crate::limits::{CHUNK_BYTES_MAX, LIST_COUNT_MAX, bytes, list, name};
@@ -82,7 +83,8 @@ pub enum ReplicaChange {
 }
 
 /// What a replica is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ReplicaRole {
     /// Leads.
     Leader,
@@ -93,7 +95,7 @@ pub enum ReplicaRole {
 }
 
 /// A replica, as the leader sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReplicaStatus {
     /// Its number.
     pub id: u64,
@@ -110,7 +112,7 @@ pub struct ReplicaStatus {
 }
 
 /// All replicas.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ReplicaList {
     /// The leader's term.
     pub term: u64,

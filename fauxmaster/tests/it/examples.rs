@@ -89,6 +89,7 @@ fn every_example_is_tested() {
         "hello",
         "kube-scheduler",
         "manifests",
+        "master",
         "packages",
         "preemption",
         "spread",

@@ -3,13 +3,19 @@
 //! In: a [`State`](super::State), a [`Filter`] and a [`Paging`]. Out: one struct a job, task, machine, quota
 //! or cell, and [`Page`]s of them in the order of their names. Changes nothing, and shows nothing that a
 //! reader of the log could not work out. [`describe`] puts an event into words.
+//!
+//! They serialise to JSON under the names of their fields: times are milliseconds since 1970, resources
+//! have their unit in their name, enums are words. Programs read that, so a name once given stays.
 
 mod ask;
 mod describe;
+mod json;
 mod list;
 
 pub use ask::{Answer, Question};
 pub use describe::{describe, describe_death, describe_exit, describe_left};
+
+use serde::Serialize;
 
 use super::op::Timestamp;
 use super::quota::Amounts;
@@ -118,7 +124,7 @@ impl PhaseCounts {
 }
 
 /// A job or an alloc set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct JobStatus {
     /// Its name.
     pub name: String,
@@ -129,6 +135,7 @@ pub struct JobStatus {
     /// Its priority.
     pub priority: Priority,
     /// Job or alloc set.
+    #[serde(serialize_with = "json::kind")]
     pub kind: JobKind,
     /// Counts the specs it had, from 1.
     pub version: u32,
@@ -137,6 +144,7 @@ pub struct JobStatus {
     /// Its tasks, by phase.
     pub counts: PhaseCounts,
     /// When and how it ended; `None`: it has not.
+    #[serde(serialize_with = "json::ended")]
     pub ended: Option<(Timestamp, JobEnd)>,
     /// How far an update is; `None`: none is under way.
     pub rollout: Option<Rollout>,
@@ -153,7 +161,7 @@ impl JobStatus {
 }
 
 /// How far an update is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Rollout {
     /// Tasks that run as the update wants them.
     pub done: u32,
@@ -162,7 +170,7 @@ pub struct Rollout {
 }
 
 /// A task or an alloc.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TaskStatus {
     /// `JOB/INDEX`.
     pub name: String,
@@ -191,13 +199,15 @@ pub struct TaskStatus {
     /// When it is killed if it has not stopped by then.
     pub deadline: Option<Timestamp>,
     /// The most it may use.
+    #[serde(serialize_with = "json::resources")]
     pub limit: Resources,
     /// What it is expected to use; `None`: its limit.
+    #[serde(serialize_with = "json::resources_if")]
     pub reservation: Option<Resources>,
 }
 
 /// Room on a machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Room {
     /// CPU in milli-cores.
     pub cpu_milli: u64,
@@ -210,13 +220,14 @@ pub struct Room {
 }
 
 /// A machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MachineStatus {
     /// Its name.
     pub name: String,
     /// Where its borglet listens.
     pub address: String,
     /// Whether it is heard.
+    #[serde(serialize_with = "json::health")]
     pub health: Health,
     /// Whether it is being taken out of service, or is out of it.
     pub is_drained: bool,
@@ -231,7 +242,7 @@ pub struct MachineStatus {
 }
 
 /// Quota of a user in a band, granted or used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct QuotaStatus {
     /// The user.
     pub user: String,
@@ -246,7 +257,7 @@ pub struct QuotaStatus {
 }
 
 /// The cell as a whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CellStatus {
     /// Its name.
     pub name: String,
@@ -255,6 +266,7 @@ pub struct CellStatus {
     /// The index of that entry.
     pub index: u64,
     /// The hash of its state.
+    #[serde(serialize_with = "json::hash")]
     pub hash: u128,
     /// Machines.
     pub machine_count: u32,
@@ -310,7 +322,7 @@ pub struct Page<T> {
 }
 
 /// A number of hosts with what they have in common: what keeps a task off them, or what would open them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reason {
     /// For people.
     pub text: String,
@@ -319,7 +331,7 @@ pub struct Reason {
 }
 
 /// Why a task is where it is, or has no place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Why {
     /// `JOB/INDEX`.
     pub task: String,
@@ -340,7 +352,7 @@ pub struct Why {
 }
 
 /// How many more tasks of a job would fit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fits {
     /// So many that a pass would place, preempting where it may.
     pub count: u64,

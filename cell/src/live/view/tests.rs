@@ -268,3 +268,45 @@ proptest! {
         prop_assert_eq!(jobs, whole.items);
     }
 }
+
+/// Programs read these names.
+#[test]
+fn views_in_json_keep_their_names() {
+    let mut live = Live::new();
+    live.submit(3, "web", "ann", 1);
+    live.place(4, "web/0", 0);
+    live.see(5, "web/0", Seen::Started);
+    live.run(6, Op::Health { machines: vec![(MachineId(1), false)] });
+    let is = |view: serde_json::Value, text: &str| {
+        assert_eq!(view, serde_json::from_str::<serde_json::Value>(text).unwrap());
+    };
+    is(
+        serde_json::to_value(live.state.job_status("web")).unwrap(),
+        r#"{"name": "web", "uid": 1, "user": "ann", "priority": 50, "kind": "job", "version": 1,
+            "submitted_at": 3, "counts": {"pending": 0, "assigned": 0, "starting": 0, "running": 1,
+            "stopping": 0, "finished": 0, "failed": 0, "killed": 0}, "ended": null, "rollout": null,
+            "waits_for": []}"#,
+    );
+    is(
+        serde_json::to_value(live.state.task_status("web/0")).unwrap(),
+        r#"{"name": "web/0", "phase": "running", "since": 5, "machine": "a", "alloc": null,
+            "incarnation": 1, "version": 1, "is_healthy": true, "last_cause": null, "failures": 0,
+            "placed_count": 1, "not_before": null, "deadline": null, "reservation": null, "limit":
+            {"cpu_milli": 1000, "ram_bytes": 512, "disk_bytes": 0, "gpu_milli": 0}}"#,
+    );
+    let room = r#"{"cpu_milli": 4000, "ram_bytes": 4096, "disk_bytes": null, "gpu_milli": 1000}"#;
+    is(
+        serde_json::to_value(live.state.machine_status("b")).unwrap(),
+        &format!(
+            r#"{{"name": "b", "address": "b:1", "health": {{"state": "down", "since": 6}},
+                "is_drained": false, "capacity": {room}, "free_by_limits": {room},
+                "free_by_reservations": {room}, "task_count": 0}}"#
+        ),
+    );
+    live.run(7, Op::Kill { job: "web".to_owned(), indexes: None });
+    live.see(8, "web/0", Seen::Exited(ExitCause::Stopped));
+    let job = serde_json::to_value(live.state.job_status("web")).unwrap();
+    is(job["ended"].clone(), r#"{"at": 8, "how": "killed"}"#);
+    let cell = serde_json::to_value(live.state.cell_status()).unwrap();
+    is(cell["hash"].clone(), &format!("\"{:032x}\"", live.state.hash()));
+}

@@ -1,0 +1,11 @@
+//! The program as users run it: against a real master with fake machines, and against a master that answers by
+//! a script.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod cell;
+mod fake;
+mod input;
+mod life;
+mod replicas;
+mod retries;
