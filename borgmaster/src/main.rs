@@ -1,9 +1,10 @@
 //! The daemon: one replica of a cell's master.
 //!
-//! A thread owns the replica ([`replica`]); others write ([`disk`]) and plan ([`planners`]); tokio carries what
-//! is said between replicas ([`peers`]), with clients ([`rpc`]) and with borglets ([`links`]). What is decided
-//! is decided in `borgmaster-replica` and `borgmaster-core`.
+//! A thread owns the replica ([`replica`]); others write ([`disk`]), plan ([`planners`]) and make checkpoints
+//! ([`checkpoints`]); tokio carries what is said between replicas ([`peers`]), with clients ([`rpc`]) and with
+//! borglets ([`links`]). What is decided is decided in `borgmaster-replica` and `borgmaster-core`.
 
+mod checkpoints;
 mod config;
 mod disk;
 mod links;
@@ -102,11 +103,14 @@ fn run(config: Config) -> anyhow::Result<()> {
     let (to_disk, writes) = crossbeam_channel::unbounded();
     let (to_planners, requests) = crossbeam_channel::unbounded();
     planners::start(scheduler_count, &requests, &to_replica)?;
+    let (to_checkpoints, requests) = crossbeam_channel::unbounded();
+    checkpoints::start(requests, to_replica.clone())?;
     let surroundings = Surroundings {
         peers: Peers::new(cell.clone(), id, runtime.handle().clone()),
         links: Links::new(runtime.handle().clone(), to_replica.clone()),
         disk: to_disk,
         planners: to_planners,
+        checkpoints: to_checkpoints,
         known,
         settings: Some(settings),
     };

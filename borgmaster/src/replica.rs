@@ -1,16 +1,17 @@
 //! The thread that owns the replica: it takes in whatever has come, lets follow what follows, and carries it
 //! out.
 //!
-//! In: [`Message`]s from everywhere. Out: writes to the disk, messages to peers, requests to planners, what
-//! machines are to run, answers. Everything here is done by this thread alone, so nothing is locked.
+//! In: [`Message`]s from everywhere. Out: writes to the disk, messages to peers, requests to planners and for
+//! checkpoints, what machines are to run, answers. Everything here is done by this thread alone, so nothing is
+//! locked.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use borgmaster_core::{PlanRequest, Token};
-use borgmaster_replica::Write;
 use borgmaster_replica::node::Membership;
 use borgmaster_replica::server::{Answer, Input, Output, Server};
+use borgmaster_replica::{CheckpointRequest, Write};
 use cell::live::{Event, Op, Request, Settings, Timestamp};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
@@ -77,6 +78,7 @@ pub(crate) struct Replica {
     links: Links,
     disk: Sender<Write>,
     planners: Sender<Box<PlanRequest>>,
+    checkpoints: Sender<Box<CheckpointRequest>>,
     addresses: BTreeMap<u64, String>,
     promote_ticks: u32,
 }
@@ -144,13 +146,15 @@ pub(crate) struct Surroundings {
     pub links: Links,
     pub disk: Sender<Write>,
     pub planners: Sender<Box<PlanRequest>>,
+    pub checkpoints: Sender<Box<CheckpointRequest>>,
     pub known: BTreeMap<u64, String>,
     pub settings: Option<Settings>,
 }
 
 impl Replica {
     pub(crate) fn new(server: Server, surroundings: Surroundings) -> Self {
-        let Surroundings { peers, links, disk, planners, known, settings } = surroundings;
+        let Surroundings { peers, links, disk, planners, checkpoints, known, settings } =
+            surroundings;
         let events = Events::new(server.state().index() + 1);
         Self {
             server,
@@ -163,6 +167,7 @@ impl Replica {
             links,
             disk,
             planners,
+            checkpoints,
             addresses: BTreeMap::new(),
             promote_ticks: 0,
         }
@@ -274,6 +279,10 @@ impl Replica {
                 Output::Event(event) => self.events.push(event),
                 Output::Wanted(wanted) => self.links.wanted(wanted),
                 Output::Plan(request) => drop(self.planners.send(request)),
+                Output::Checkpoint(request) => self
+                    .checkpoints
+                    .send(request)
+                    .map_err(|_| "a bug: the thread that makes checkpoints has ended".to_owned())?,
                 Output::Leads(Some(term)) => {
                     tracing::info!(term, index = self.server.state().index(), "leads");
                     self.configure();

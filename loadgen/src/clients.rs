@@ -37,30 +37,34 @@ pub(crate) struct Args {
     any: bool,
 }
 
+/// What clients ask for.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum What {
+pub(crate) enum What {
     /// Grant quota: the state does not grow
     Quota,
     /// Submit a job of the free band
     Submit,
 }
 
-impl What {
-    fn op(
-        self,
-        prefix: &str,
-        client: u32,
-        number: u64,
-        tasks: u32,
-        user: &str,
-    ) -> anyhow::Result<Op> {
-        Ok(match self {
-            Self::Quota => {
+/// What each of several clients asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    pub what: What,
+    pub tasks: u32,
+    pub prefix: String,
+    pub user: String,
+}
+
+impl Wish {
+    pub(crate) fn op(&self, client: u32, number: u64) -> anyhow::Result<Op> {
+        let Self { what, tasks, prefix, user } = self;
+        Ok(match what {
+            What::Quota => {
                 let amounts = Amounts { cpu_milli: number, ..Amounts::default() };
                 let user = format!("{prefix}-{client}");
                 Op::SetQuota(Quota { user, band: Band::Batch, amounts, until: None })
             }
-            Self::Submit => {
+            What::Submit => {
                 let spec = serde_json::json!({
                     "name": format!("{prefix}-{client}-{number}"),
                     "user": user,
@@ -74,42 +78,81 @@ impl What {
     }
 }
 
-pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { masters, clients, seconds, op, tasks, prefix, user, any } = args;
-    let mut ready = Vec::new();
-    for number in 0..clients {
-        let mut masters = masters.clone();
+/// Something that asks for one thing at a time.
+pub(crate) trait Asks: Send + 'static {
+    /// Asks for the thing of this number, and waits for the answer.
+    fn ask_one(&mut self, number: u64) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+/// A client of a master.
+#[derive(Debug)]
+pub(crate) struct Wisher {
+    client: Client,
+    wish: Wish,
+    number: u32,
+}
+
+impl Asks for Wisher {
+    async fn ask_one(&mut self, number: u64) -> anyhow::Result<()> {
+        let op = self.wish.op(self.number, number)?;
+        match self.client.ask(op).await? {
+            Ok(_) => Ok(()),
+            Err(rejected) => bail!("rejected: {rejected}"),
+        }
+    }
+}
+
+/// Clients with sessions: of the leader, or of the masters in turn.
+pub(crate) async fn open(
+    masters: &[String],
+    count: u32,
+    wish: &Wish,
+    any: bool,
+) -> anyhow::Result<Vec<Wisher>> {
+    let mut clients = Vec::new();
+    for number in 0..count {
+        let mut masters = masters.to_vec();
         let turn = number as usize % masters.len();
         masters.rotate_left(turn);
-        let mut client = Client::open(&masters, &user).await?;
+        let mut client = Client::open(&masters, &wish.user).await?;
         if !any {
             client.go_to_leader().await.context("cannot find the leader")?;
         }
-        ready.push(client);
+        clients.push(Wisher { client, wish: wish.clone(), number });
     }
+    Ok(clients)
+}
+
+/// Has all ask at once, for so long; how long each answer took, and how long all of it.
+pub(crate) async fn drive(
+    clients: Vec<impl Asks>,
+    length: Duration,
+) -> anyhow::Result<(Vec<Duration>, Duration)> {
     let begin = Instant::now();
-    let end = begin + Duration::from_secs(seconds);
     let mut asking = tokio::task::JoinSet::new();
-    for (number, mut client) in (0..).zip(ready) {
-        let (prefix, user) = (prefix.clone(), user.clone());
+    for mut client in clients {
         asking.spawn(async move {
             let mut times = Vec::new();
-            while Instant::now() < end {
-                let op = op.op(&prefix, number, times.len() as u64 + 1, tasks, &user)?;
+            while begin.elapsed() < length {
                 let asked = Instant::now();
-                if let Err(rejected) = client.ask(op).await? {
-                    bail!("rejected: {rejected}");
-                }
+                client.ask_one(times.len() as u64 + 1).await?;
                 times.push(asked.elapsed());
             }
-            Ok(times)
+            Ok::<_, anyhow::Error>(times)
         });
     }
     let mut times = Vec::new();
     while let Some(done) = asking.join_next().await {
         times.extend(done??);
     }
-    let elapsed = begin.elapsed();
+    Ok((times, begin.elapsed()))
+}
+
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    let Args { masters, clients, seconds, op: what, tasks, prefix, user, any } = args;
+    let wish = Wish { what, tasks, prefix, user };
+    let clients = open(&masters, clients, &wish, any).await?;
+    let (mut times, elapsed) = drive(clients, Duration::from_secs(seconds)).await?;
     times.sort_unstable();
     report(&times, elapsed)
 }

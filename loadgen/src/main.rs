@@ -1,12 +1,14 @@
 //! Load for a master, over the same gRPC as real borglets and clients.
 //!
 //! `loadgen borglets` is any number of machines in one process, without containers; `loadgen clients` asks for
-//! changes as fast as they are answered, and measures.
+//! changes as fast as they are answered, and measures; `loadgen measure` starts a whole cell and puts it to
+//! experiments.
 
 mod borglets;
 mod client;
 mod clients;
 mod fleet;
+mod measure;
 
 use std::process::ExitCode;
 
@@ -25,6 +27,8 @@ enum What {
     Borglets(borglets::Args),
     /// Ask for changes as fast as they are answered, and measure
     Clients(clients::Args),
+    /// Start a cell of real processes, measure it, and print a table
+    Measure(measure::Args),
 }
 
 #[tokio::main]
@@ -32,6 +36,7 @@ async fn main() -> ExitCode {
     let done = match Args::parse().what {
         What::Borglets(args) => borglets::run(args).await,
         What::Clients(args) => clients::run(args).await,
+        What::Measure(args) => measure::run(args).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -48,7 +48,10 @@ impl Told {
         let machine = match &event.what {
             What::Task { machine, .. } => *machine,
             What::Machine { machine, .. } => Some(*machine),
-            What::Submitted { .. } | What::Updated { .. } | What::Ended { .. } => None,
+            What::Submitted { .. }
+            | What::Updated { .. }
+            | What::Ended { .. }
+            | What::Restored { .. } => None,
         };
         let known = |id: MachineId| state.cell().machines.get(id.index());
         let machine = machine.and_then(known).map(|machine| machine.name.clone());
@@ -114,6 +117,9 @@ impl TryFrom<Told> for wire::Event {
             What::Machine { machine, step } => {
                 To::Machine(to::Machine { machine: machine.0, step: step.code() })
             }
+            What::Restored { from_index, kept_count, pending_count } => {
+                To::Restored(to::Restored { from_index, kept_count, pending_count })
+            }
         };
         Ok(Self {
             index: own.event.index,
@@ -152,6 +158,11 @@ impl TryFrom<wire::Event> for Told {
             From::Machine(it) => What::Machine {
                 machine: MachineId(it.machine),
                 step: decode("machine.step", it.step)?,
+            },
+            From::Restored(it) => What::Restored {
+                from_index: it.from_index,
+                kept_count: it.kept_count,
+                pending_count: it.pending_count,
             },
         };
         let event = Event { index: message.index, at: Timestamp(message.at_ms), what };

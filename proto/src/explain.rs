@@ -126,6 +126,8 @@ impl TryFrom<Fits> for wire::Fits {
     fn try_from(own: Fits) -> Result<Self, WireError> {
         Ok(Self {
             count: own.count,
+            free_count: own.free_count,
+            victim_count: own.victim_count,
             is_at_least: own.is_at_least,
             stopped_by: write_reasons("stopped_by", own.stopped_by)?,
             index: own.index,
@@ -139,6 +141,8 @@ impl TryFrom<wire::Fits> for Fits {
     fn try_from(message: wire::Fits) -> Result<Self, WireError> {
         Ok(Self {
             count: message.count,
+            free_count: message.free_count,
+            victim_count: message.victim_count,
             is_at_least: message.is_at_least,
             stopped_by: read_reasons("stopped_by", message.stopped_by)?,
             index: message.index,

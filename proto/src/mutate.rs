@@ -128,7 +128,9 @@ impl TryFrom<Op> for wire::Op {
             | Op::Health { .. }
             | Op::Evict { .. }
             | Op::Reserve { .. }
-            | Op::Expire => {
+            | Op::Expire
+            | Op::RestorePart { .. }
+            | Op::RestoreFinish { .. } => {
                 return Err(WireError::new("op", "is a master's own, not for a client to ask for"));
             }
         };

@@ -1,8 +1,9 @@
 //! What an operator does with a master itself: cell files out and in, and its replicas.
 
+use cell::live::Request;
 use serde::Serialize;
 
-use crate::error::{WireError, required};
+use crate::error::{Inside, WireError, required};
 use crate::limits::{CHUNK_BYTES_MAX, LIST_COUNT_MAX, bytes, list, name};
 use crate::parts::{Coded, coded, decode, read_hash};
 use crate::reply::reply;
@@ -28,6 +29,10 @@ pub enum RestorePart {
         user: String,
         /// The length of the cell file.
         total_bytes: u64,
+        /// The index of the log at which the file's state is taken; `None`: the last that it holds.
+        until_index: Option<u64>,
+        /// Names the restore, so that it is carried out once however often it is asked for; of the same user.
+        request: Option<Request>,
     },
     /// Those after it.
     Data(FileChunk),
@@ -159,8 +164,11 @@ impl TryFrom<RestorePart> for wire::RestoreRequest {
     fn try_from(own: RestorePart) -> Result<Self, WireError> {
         use wire::restore_request::{Part, Start};
         let part = match own {
-            RestorePart::Start { user, total_bytes } => {
-                Part::Start(Start { user: name("start.user", user)?, total_bytes })
+            RestorePart::Start { user, total_bytes, until_index, request } => {
+                let user = name("start.user", user)?;
+                check_request(&user, request.as_ref())?;
+                let id = request.map(wire::RequestId::try_from).transpose().inside("start.id")?;
+                Part::Start(Start { user, total_bytes, until_index, id })
             }
             RestorePart::Data(chunk) => Part::Data(bytes("data", chunk.0, CHUNK_BYTES_MAX)?),
         };
@@ -175,11 +183,28 @@ impl TryFrom<wire::RestoreRequest> for RestorePart {
         use wire::restore_request::Part;
         Ok(match required("part", message.part)? {
             Part::Start(it) => {
-                Self::Start { user: name("start.user", it.user)?, total_bytes: it.total_bytes }
+                let user = name("start.user", it.user)?;
+                let request = it.id.map(Request::try_from).transpose().inside("start.id")?;
+                check_request(&user, request.as_ref())?;
+                let (total_bytes, until_index) = (it.total_bytes, it.until_index);
+                Self::Start { user, total_bytes, until_index, request }
             }
             Part::Data(data) => Self::Data(FileChunk(bytes("data", data, CHUNK_BYTES_MAX)?)),
         })
     }
+}
+
+/// A restore is named within a session of whoever restores.
+fn check_request(user: &str, request: Option<&Request>) -> Result<(), WireError> {
+    let Some(request) = request else { return Ok(()) };
+    if request.user != user {
+        return Err(WireError::new("start.id.user", "must be that of `start.user`"));
+    }
+    if request.session == 0 || request.sequence == 0 {
+        let problem = "a session and a number from 1 on have to be given";
+        return Err(WireError::new("start.id", problem));
+    }
+    Ok(())
 }
 
 impl From<Restored> for wire::restore_reply::Restored {

@@ -22,6 +22,8 @@ pub(crate) struct Client {
     random: ChaCha8Rng,
     /// The operations it begins with.
     script: Vec<Op>,
+    /// Operations of an administrator that may be repeated at any time.
+    again: Vec<Op>,
 }
 
 /// What a client asks for.
@@ -51,7 +53,7 @@ pub(crate) enum Next {
 }
 
 impl Client {
-    pub(crate) fn new(number: u32, random: ChaCha8Rng, script: Vec<Op>) -> Self {
+    pub(crate) fn new(number: u32, random: ChaCha8Rng, script: Vec<Op>, again: Vec<Op>) -> Self {
         let user = match number {
             0 => tasks::USERS[0],
             _ => tasks::USERS[1 + number as usize % 2],
@@ -66,6 +68,7 @@ impl Client {
             attempt: 0,
             random,
             script: script.into_iter().rev().collect(),
+            again,
         }
     }
 
@@ -144,9 +147,21 @@ impl Client {
                 user: "bob".to_owned(),
                 capabilities: std::iter::once(cell::live::Capability::AnyJob).collect(),
             }),
-            87 if is_admin => Some(Op::RemoveMachine { machine }),
+            87..=91 if is_admin => Some(Op::RemoveMachine { machine }),
+            // What is there already may be said again.
+            92..=94 if is_admin => {
+                let count = self.again.len();
+                Some(self.again[self.random.random_range(0..count)].clone())
+            }
             _ => None,
         }
+    }
+
+    /// It dies: what it asked for may be carried out or not, and it begins with a new session.
+    pub(crate) fn restart(&mut self) {
+        self.current = None;
+        self.session = None;
+        self.attempt += 1;
     }
 
     /// Puts everything back into service, for the healing phase.

@@ -42,6 +42,8 @@ pub enum Fault {
     BorgletRestart,
     /// A borglet's disk is full.
     BorgletDiskFull,
+    /// A client dies, and comes back without its session and what it asked for.
+    ClientRestart,
     /// Most machines are cut off at once.
     MassLoss,
     /// A checkpoint is taken, so that who is behind needs it.
@@ -52,7 +54,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Loss,
         Self::Delay,
         Self::Repeat,
@@ -71,6 +73,7 @@ impl Fault {
         Self::MachineReboot,
         Self::BorgletRestart,
         Self::BorgletDiskFull,
+        Self::ClientRestart,
         Self::MassLoss,
         Self::Checkpoint,
         Self::Replacement,
@@ -98,6 +101,7 @@ impl Fault {
             Self::MachineReboot => "machine reboot",
             Self::BorgletRestart => "borglet restart",
             Self::BorgletDiskFull => "borglet disk full",
+            Self::ClientRestart => "client restart",
             Self::MassLoss => "mass machine loss",
             Self::Checkpoint => "checkpoint",
             Self::Replacement => "replica replaced",

@@ -57,7 +57,19 @@ impl Machines {
     ) -> Result<Vec<Action>, String> {
         let seed = self.seed;
         let borglet = &mut self.borglets[machine as usize];
+        let highest = borglet.agent().fence();
+        let said = match &input {
+            Input::Wanted(wanted) => Some(wanted.fence),
+            Input::Poll(_)
+            | Input::Persisted(_)
+            | Input::PersistFailed(_)
+            | Input::Task(..)
+            | Input::Tick => None,
+        };
         let actions = borglet.input(now, input, &|task| behaviour::of(seed, task));
+        if let Some(said) = said.filter(|said| *said < highest) {
+            Fencing::refuses(machine, said, highest, &actions)?;
+        }
         self.check(machine, &actions)?;
         Ok(actions)
     }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use borglet_agent::fake::FakeBorglet;
 use borgmaster_core::LinkShard;
 use borgmaster_replica::Write;
 use borgmaster_replica::engine::Engine;
@@ -41,6 +42,8 @@ pub(crate) struct Disk {
     /// A write failed: what comes is skipped until this one comes again.
     pub failed: Option<u64>,
     pub is_slow: bool,
+    /// The last write with a checkpoint, while it is not on disk.
+    pub checkpoint: Option<u64>,
 }
 
 impl Master {
@@ -104,13 +107,16 @@ pub struct Mutations {
     node: std::collections::BTreeSet<node::Mutation>,
     #[cfg(debug_assertions)]
     state: std::collections::BTreeSet<cell::live::Mutation>,
+    #[cfg(debug_assertions)]
+    skips_term_check: bool,
 }
 
 impl Mutations {
     /// The names of the bugs there are.
     #[cfg(debug_assertions)]
-    pub const NAMES: [&'static str; 5] = [
+    pub const NAMES: [&'static str; 6] = [
         "ignore-fsync",
+        "skip-term-check",
         "apply-twice",
         "forget-quota-on-update",
         "skip-room-check",
@@ -123,6 +129,7 @@ impl Mutations {
     pub fn named(name: &str) -> Option<Self> {
         let mut mutations = Self::default();
         let _is_new = match name {
+            "skip-term-check" => std::mem::replace(&mut mutations.skips_term_check, true),
             "ignore-fsync" => mutations.node.insert(node::Mutation::IgnoreFsync),
             "apply-twice" => mutations.state.insert(cell::live::Mutation::ApplyTwice),
             "forget-quota-on-update" => {
@@ -144,6 +151,18 @@ impl Mutations {
     fn switch_state(&self, server: &mut Server) {
         self.switch(server.core_mut().state_mut());
     }
+
+    /// Switches a borglet's bugs on.
+    #[cfg(debug_assertions)]
+    pub(crate) fn switch_borglet(&self, borglet: &mut FakeBorglet) {
+        if self.skips_term_check {
+            borglet.skip_term_check();
+        }
+    }
+
+    #[cfg(not(debug_assertions))]
+    #[expect(clippy::unused_self, reason = "there are no bugs to be switched on")]
+    pub(crate) fn switch_borglet(&self, _: &mut FakeBorglet) {}
 
     /// Switches the state's bugs on.
     #[cfg(debug_assertions)]

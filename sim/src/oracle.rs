@@ -114,5 +114,7 @@ pub(crate) const fn op_name(op: &Op) -> &'static str {
         Op::Evict { .. } => "evict",
         Op::Reserve { .. } => "reserve",
         Op::Expire => "expire",
+        Op::RestorePart { .. } => "restore part",
+        Op::RestoreFinish { .. } => "restore finish",
     }
 }

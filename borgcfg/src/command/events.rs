@@ -200,6 +200,7 @@ impl Line {
                     MachineStep::Removed => "machine-removed",
                 };
             }
+            What::Restored { .. } => line.what = "restored",
         }
         line
     }

@@ -48,6 +48,9 @@ pub struct Agent {
     now_ms: u64,
     /// When a master that is not deposed was last heard; the start if none was.
     contact_ms: u64,
+    /// A bug that is switched on; see [`Agent::skip_term_check`].
+    #[cfg(debug_assertions)]
+    skips_term_check: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +91,25 @@ impl Agent {
             tasks: Tasks::found(now_ms, found),
             now_ms,
             contact_ms: now_ms,
+            #[cfg(debug_assertions)]
+            skips_term_check: false,
         }
+    }
+
+    /// Switches a bug on, to show that the simulation finds it: it does what a master says that was deposed.
+    /// Exists in test builds alone.
+    #[cfg(debug_assertions)]
+    pub fn skip_term_check(&mut self) {
+        self.skips_term_check = true;
+    }
+
+    /// Whether a message comes from before what was accepted.
+    fn is_older(&self, fence: Fence) -> bool {
+        #[cfg(debug_assertions)]
+        if self.skips_term_check && fence.term != self.fence.term {
+            return false;
+        }
+        fence < self.fence
     }
 
     /// Takes in one input and says what is to be done. Time never runs backwards in here: an earlier
@@ -184,9 +205,11 @@ impl Agent {
         // is one that this borglet has still to be told.
         let term_only = Fence { term: fence.term, generation: 0 }.max(self.fence);
         match message {
-            Message::Poll(_) if fence.term < self.fence.term => Err(RefusalReason::Older),
+            Message::Poll(_) if fence.term < self.fence.term && self.is_older(fence) => {
+                Err(RefusalReason::Older)
+            }
             Message::Poll(_) => Ok(term_only),
-            Message::Wanted(_) if fence < self.fence => Err(RefusalReason::Older),
+            Message::Wanted(_) if self.is_older(fence) => Err(RefusalReason::Older),
             Message::Wanted(wanted) if !self.builds_on_held(wanted) => Ok(term_only),
             Message::Wanted(wanted) => self.tasks.check(wanted).map(|()| fence),
         }

@@ -1,11 +1,8 @@
 //! Machines that are taken out of service: what runs there is moved away, within the limits of its jobs on
 //! disruption and not all at once.
 
-use std::collections::BTreeMap;
-
-use cell::JobId;
 use cell::borglet::{Incarnation, TaskKey};
-use cell::live::{Phase, State};
+use cell::live::{DisruptionsLeft, Phase, State};
 
 /// So many tasks are moved off in one round at most; our guess, so that a drain does not flood the queue.
 const EVICTION_COUNT_MAX: usize = 500;
@@ -13,7 +10,7 @@ const EVICTION_COUNT_MAX: usize = 500;
 /// Tasks to be moved off drained machines now.
 pub(crate) fn drained_tasks(state: &State) -> Vec<(TaskKey, Incarnation)> {
     let mut evicted = Vec::new();
-    let mut of_job: BTreeMap<JobId, u32> = BTreeMap::new();
+    let mut left = DisruptionsLeft::new(state);
     for (_, machine) in state.machines().filter(|(_, machine)| machine.is_drained) {
         if machine.is_down() {
             continue;
@@ -25,9 +22,7 @@ pub(crate) fn drained_tasks(state: &State) -> Vec<(TaskKey, Incarnation)> {
             if !is_there || is_inside || evicted.len() >= EVICTION_COUNT_MAX {
                 continue;
             }
-            let count = of_job.entry(id.job).or_default();
-            if state.disruptions_left(id.job).is_none_or(|left| *count < left) {
-                *count += 1;
+            if left.take(id) {
                 evicted.push((state.key(id), incarnation));
             }
         }

@@ -14,6 +14,7 @@
 mod codec;
 mod drain;
 mod evictions;
+mod fits;
 mod health;
 mod link;
 mod plan;
@@ -34,6 +35,7 @@ use cell::live::{
 
 pub use codec::{EntryError, decode, encode};
 pub use evictions::evictions;
+pub use fits::{FitsCounts, FitsRequest};
 pub use link::{Heard, LinkShard, ShardInput, ShardOutput};
 pub use plan::{PlanRequest, PlanResult, Planned};
 pub use rooms::LiveRooms;
@@ -350,6 +352,11 @@ impl Core {
                 }
                 Change::Machines => has_machines = true,
                 Change::Open(id, _) => has_machines |= self.state.machine_at(*id).is_removed,
+                Change::Restored => {
+                    // What was planned is of another state.
+                    self.planner.forget();
+                    has_machines = true;
+                }
                 Change::Job(_)
                 | Change::JobGone(_)
                 | Change::Placed(_)

@@ -120,6 +120,11 @@ impl Planner {
         self.has_news = true;
     }
 
+    /// The rooms of the state that was followed.
+    pub(crate) fn rooms(&mut self, state: &State) -> &Rooms {
+        self.rooms.get(state)
+    }
+
     /// Follows the changes of an entry.
     pub(crate) fn follow(&mut self, state: &State, changes: &[Change]) {
         self.has_news |= self.rooms.follow(state, changes);
@@ -211,7 +216,7 @@ impl Core {
     }
 
     /// The policy that the settings name; the default where no policy is called so.
-    fn policy(&self) -> Policy {
+    pub(crate) fn policy(&self) -> Policy {
         let wanted = &self.state.settings().policy;
         let named = scheduler::policies().into_iter().find(|policy| policy.name() == wanted);
         named.unwrap_or_else(|| scheduler::policies().swap_remove(0))

@@ -21,13 +21,17 @@ impl LiveRooms {
     /// Follows the changes of an entry; whether what waits may find a place now that it had not before.
     pub fn follow(&mut self, state: &State, changes: &[Change]) -> bool {
         let Some(mut rooms) = self.rooms.take() else { return !changes.is_empty() };
+        // The changes before it speak of a state that is gone.
+        if changes.contains(&Change::Restored) {
+            return true;
+        }
         let mut has_news = false;
         let cell = state.cell();
         for change in changes {
             match *change {
                 Change::Wanted(_) | Change::JobGone(_) => {}
                 // Rows are machines in their order: more of them is another snapshot.
-                Change::Machines => return true,
+                Change::Machines | Change::Restored => return true,
                 Change::Job(_) => has_news = true,
                 // What was placed and removed again by the same entry has its last place by now, or none.
                 Change::Placed(id) => {

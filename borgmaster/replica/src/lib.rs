@@ -11,10 +11,14 @@ pub mod engine;
 pub mod node;
 pub mod server;
 
+mod checkpoint;
 mod log;
+mod past;
 mod transfer;
 mod types;
 mod wire;
 
+pub use checkpoint::{CheckpointError, CheckpointRequest, Checkpointed};
+pub use past::{Past, PastError};
 pub use types::{Entry, EntryKind, HardState, Loaded, Members, Snapshot, Write};
 pub use wire::{MESSAGE_BYTE_COUNT_MAX, WireError};

@@ -8,6 +8,7 @@
 //! §10.2.1). Nothing is given out as committed that a majority has not on disk.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use protobuf::Message as _;
 use raft::eraftpb::{self, ConfChangeSingle, ConfChangeType, ConfChangeV2, MessageType};
@@ -24,7 +25,8 @@ use crate::wire::{Envelope, WireError};
 pub struct Config {
     /// Its number, from 1.
     pub id: u64,
-    /// Seeds election time-outs.
+    /// Seeds election time-outs. Another one at each start: it also tells answers to the reads of this start
+    /// from answers to those of an earlier one.
     pub seed: u64,
     /// A follower that heard no leader for at least so many ticks stands for election.
     pub election_ticks: usize,
@@ -168,8 +170,10 @@ pub struct Node {
     out: Vec<Output>,
     /// Writes that are not known to be on disk, with the messages that wait for them.
     writes: VecDeque<(Write, Vec<eraftpb::Message>)>,
-    /// Ticks since a write failed; `None`: none did.
-    failed: Option<u32>,
+    /// The last write that was given out.
+    handed: u64,
+    /// Since when the disk takes no writes; `None`: it does.
+    failed: Option<Failed>,
     outgoing: BTreeMap<u64, Outgoing>,
     incoming: Incoming,
     /// The term in which it said that it leads.
@@ -179,6 +183,15 @@ pub struct Node {
     applied: u64,
     compact: Option<Write>,
     number: u64,
+}
+
+/// A disk that takes no writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failed {
+    /// So many ticks after it was said.
+    Since(u32),
+    /// All writes were given out again, and nothing was said about them yet.
+    Again,
 }
 
 impl std::fmt::Debug for Node {
@@ -230,6 +243,7 @@ impl Node {
             config,
             out: Vec::new(),
             writes: VecDeque::new(),
+            handed: 0,
             failed: None,
             outgoing: BTreeMap::new(),
             incoming: Incoming::default(),
@@ -310,6 +324,12 @@ impl Node {
         self.failed.is_some()
     }
 
+    /// Whether it sends a snapshot to another replica.
+    #[must_use]
+    pub fn is_sending_snapshot(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
     /// Whether the log has grown so much that a checkpoint is due.
     #[must_use]
     pub fn wants_checkpoint(&self) -> bool {
@@ -321,12 +341,11 @@ impl Node {
     pub fn tick(&mut self) {
         self.raw.tick();
         self.settle_timeout();
-        if let Some(ticks) = &mut self.failed {
+        if let Some(Failed::Since(ticks)) = &mut self.failed {
             *ticks += 1;
-            if *ticks % WRITE_AGAIN_TICKS == 0 {
-                for (write, _) in &self.writes {
-                    self.out.push(Output::Persist(write.clone()));
-                }
+            if *ticks >= WRITE_AGAIN_TICKS {
+                self.failed = Some(Failed::Again);
+                self.hand_out_after(0);
             }
         }
         let mut given_up = Vec::new();
@@ -497,7 +516,13 @@ impl Node {
 
     /// Asks for the index that a linearizable read has to wait for; the answer may get lost.
     pub fn read(&mut self, token: u64) {
-        self.raw.read_index(token.to_le_bytes().to_vec());
+        self.raw.read_index(self.read_context(token));
+    }
+
+    /// What raft-rs knows a read by. It has to differ from that of any other read that may be under way, of
+    /// other replicas and of earlier starts too.
+    fn read_context(&self, token: u64) -> Vec<u8> {
+        [self.config.id, self.config.seed, token].iter().flat_map(|n| n.to_le_bytes()).collect()
     }
 
     /// The entries of the log in memory from an index on, as far as they were given out.
@@ -506,6 +531,19 @@ impl Node {
         let log = self.raw.raft.store();
         let from = index.max(log.first());
         log.range(from, self.applied + 1).map(Entry::from).collect()
+    }
+
+    /// The newest checkpoint: its index and what it holds.
+    pub(crate) fn newest_checkpoint(&self) -> (u64, Arc<Vec<u8>>) {
+        let log = self.raw.raft.store();
+        (log.snapshot_index(), log.data())
+    }
+
+    /// The entries after the newest checkpoint, as far as they were given out. They share their payloads with
+    /// the log.
+    pub(crate) fn since_checkpoint(&self) -> Vec<eraftpb::Entry> {
+        let log = self.raw.raft.store();
+        log.range(log.snapshot_index() + 1, self.applied + 1).cloned().collect()
     }
 
     /// The entries of the log that are not committed, as far as is known here.
@@ -534,6 +572,8 @@ impl Node {
     pub fn persisted(&mut self, number: u64) {
         if self.failed.is_some() && self.writes.front().is_some_and(|(w, _)| w.number <= number) {
             self.failed = None;
+            // What came up meanwhile was kept back.
+            self.hand_out_after(self.handed);
         }
         let mut messages = Vec::new();
         let mut highest_ready = None;
@@ -544,6 +584,13 @@ impl Node {
         }
         if let Some(number) = highest_ready {
             self.raw.on_persist_ready(number);
+            // A snapshot counts as applied once it is on disk; raft-rs is not told by itself, and would look
+            // for the entries before it when it stands for election.
+            let snapshot_index = self.raw.raft.store().snapshot_index();
+            let raft_log = &self.raw.raft.raft_log;
+            if raft_log.applied < snapshot_index && snapshot_index <= raft_log.persisted {
+                self.raw.advance_apply_to(snapshot_index);
+            }
         }
         self.send(messages);
     }
@@ -551,12 +598,20 @@ impl Node {
     /// A write failed: nothing of it, nor of any after it, is on disk. The owner skips writes until this one
     /// comes again.
     pub fn persist_failed(&mut self, number: u64) {
-        if self.writes.iter().any(|(write, _)| write.number == number) && self.failed.is_none() {
-            self.failed = Some(0);
+        if self.writes.iter().any(|(write, _)| write.number == number) {
+            self.failed = Some(Failed::Since(0));
             if self.raw.raft.state == StateRole::Leader {
                 let term = self.raw.raft.term;
                 self.raw.raft.become_follower(term, raft::INVALID_ID);
             }
+        }
+    }
+
+    /// Gives out the writes that are not known to be on disk and come after one.
+    fn hand_out_after(&mut self, number: u64) {
+        for (write, _) in self.writes.iter().filter(|(write, _)| write.number > number) {
+            self.out.push(Output::Persist(write.clone()));
+            self.handed = write.number;
         }
     }
 
@@ -599,8 +654,11 @@ impl Node {
         let messages = ready.take_messages();
         self.send(messages);
         for state in ready.take_read_states() {
-            if let Ok(token) = state.request_ctx.as_slice().try_into() {
-                let token = u64::from_le_bytes(token);
+            let token = state.request_ctx.get(16..24).and_then(|token| token.try_into().ok());
+            let token = token.map(u64::from_le_bytes);
+            if let Some(token) =
+                token.filter(|&token| state.request_ctx == self.read_context(token))
+            {
                 self.out.push(Output::ReadReady { token, index: state.index });
             }
         }
@@ -657,6 +715,7 @@ impl Node {
         let number = write.number;
         if self.failed.is_none() {
             self.out.push(Output::Persist(write.clone()));
+            self.handed = number;
         }
         self.writes.push_back((write, waiting));
         if is_ignored {
@@ -671,6 +730,7 @@ impl Node {
                 let change = ConfChangeV2::parse_from_bytes(&entry.data).unwrap_or_default();
                 if let Ok(members) = self.raw.apply_conf_change(&change) {
                     self.raw.raft.mut_store().set_members((&members).into());
+                    self.step_down_if_removed();
                 }
             }
             self.applied = entry.index;
@@ -678,6 +738,15 @@ impl Node {
         }
         if !entries.is_empty() {
             self.raw.advance_apply_to(self.applied);
+        }
+    }
+
+    /// One that takes part no longer leads no longer; raft-rs leaves that to its owner, and panics on the next
+    /// commit of a leader that is no member.
+    fn step_down_if_removed(&mut self) {
+        let raft = &mut self.raw.raft;
+        if raft.state == StateRole::Leader && !raft.prs().conf().voters().contains(self.config.id) {
+            raft.become_follower(raft.term, raft::INVALID_ID);
         }
     }
 

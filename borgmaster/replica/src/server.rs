@@ -16,9 +16,9 @@ use borgmaster_core::{
 };
 use cell::live::{Event, Op, Outcome, Request, State, Timestamp};
 
-use serde::{Deserialize, Serialize};
-
+use crate::checkpoint::{Checkpoint, CheckpointError, CheckpointRequest, Checkpointed};
 use crate::node::{self, Node, Refused};
+use crate::past::Past;
 use crate::types::{Entry, EntryKind, Loaded, Write};
 
 /// The hashes of states are compared each time that the index is a multiple of this.
@@ -81,6 +81,8 @@ pub enum Input {
     Planned(PlanResult),
     /// Something is to be done in the master's own name; lost unless this one leads.
     Own(Op),
+    /// A checkpoint was made.
+    Checkpointed(Checkpointed),
 }
 
 /// What a replica wants done.
@@ -108,6 +110,8 @@ pub enum Output {
     Wanted(WantedSet),
     /// A pass to be planned, and given back as [`Input::Planned`].
     Plan(Box<PlanRequest>),
+    /// A checkpoint to be made, and given back as [`Input::Checkpointed`].
+    Checkpoint(Box<CheckpointRequest>),
     /// This replica leads from now on, in this term, or no longer does.
     Leads(Option<u64>),
     /// Other links to machines are needed.
@@ -162,6 +166,8 @@ pub struct Server {
     hashes: Hashes,
     /// Whether a replica was added since the last checkpoint.
     has_joined: bool,
+    /// Whether a checkpoint is being made.
+    is_checkpointing: bool,
     is_stopped: bool,
 }
 
@@ -170,14 +176,6 @@ pub struct Server {
 struct Hashes {
     own: BTreeMap<u64, u128>,
     others: BTreeMap<u64, BTreeMap<u64, u128>>,
-}
-
-/// A checkpoint: what a snapshot of the log holds.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Checkpoint {
-    addresses: BTreeMap<u64, String>,
-    /// Empty: a cell with nothing in it.
-    state: Vec<u8>,
 }
 
 /// So many operations of clients may be under way.
@@ -193,22 +191,9 @@ const READ_AGAIN_TICKS: u32 = 10;
 /// Why a server cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The snapshot cannot be read.
-    #[error("the snapshot at index {index} cannot be read")]
-    Snapshot {
-        /// Its index.
-        index: u64,
-        /// Why.
-        source: cell::live::SavedError,
-    },
-    /// The snapshot is damaged.
-    #[error("the snapshot at index {index} is damaged: {what}")]
-    Malformed {
-        /// Its index.
-        index: u64,
-        /// What is wrong.
-        what: String,
-    },
+    /// The newest checkpoint cannot be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// The log cannot be used.
     #[error("the log cannot be used: {0}")]
     Log(String),
@@ -218,26 +203,9 @@ pub enum StartError {
 /// same.
 #[must_use]
 pub fn first_write(replicas: &BTreeMap<u64, String>) -> crate::Write {
-    let checkpoint = Checkpoint { addresses: replicas.clone(), state: Vec::new() };
-    let data = postcard::to_allocvec(&checkpoint).expect("a checkpoint can be written");
+    let data = Checkpoint::of_new_cell(replicas.clone()).to_bytes();
     let voters: Vec<u64> = replicas.keys().copied().collect();
     Node::first(&voters, data)
-}
-
-fn read_checkpoint(index: u64, data: &[u8]) -> Result<(BTreeMap<u64, String>, State), StartError> {
-    if data.is_empty() {
-        return Ok((BTreeMap::new(), State::default()));
-    }
-    let checkpoint: Checkpoint = postcard::from_bytes(data)
-        .map_err(|error| StartError::Malformed { index, what: error.to_string() })?;
-    if checkpoint.state.is_empty() {
-        let mut state = State::default();
-        state.skip(index);
-        return Ok((checkpoint.addresses, state));
-    }
-    let state = State::from_bytes(&checkpoint.state)
-        .map_err(|source| StartError::Snapshot { index, source })?;
-    Ok((checkpoint.addresses, state))
 }
 
 impl Server {
@@ -251,7 +219,7 @@ impl Server {
         loaded: Loaded,
     ) -> Result<Self, StartError> {
         let index = loaded.snapshot.index;
-        let (addresses, state) = read_checkpoint(index, &loaded.snapshot.data)?;
+        let (addresses, state) = Checkpoint::read(index, &loaded.snapshot.data)?;
         let node = Node::new(config, loaded).map_err(|error| StartError::Log(error.to_string()))?;
         Ok(Self {
             node,
@@ -264,6 +232,7 @@ impl Server {
             addresses,
             hashes: Hashes::default(),
             has_joined: false,
+            is_checkpointing: false,
             is_stopped: false,
         })
     }
@@ -308,8 +277,9 @@ impl Server {
                 self.node.tick();
                 self.tick_reads(out);
                 self.step(now, CoreInput::Tick, out);
-                if self.node.wants_checkpoint() {
-                    self.checkpoint();
+                if self.node.wants_checkpoint() && !self.is_checkpointing {
+                    self.is_checkpointing = true;
+                    out.push(Output::Checkpoint(Box::new(self.checkpoint_request())));
                 }
             }
             // What is not understood is lost, as messages may be.
@@ -326,6 +296,10 @@ impl Server {
             Input::Heard(heard) => self.step(now, CoreInput::Heard(heard), out),
             Input::Planned(plan) => self.step(now, CoreInput::Planned(plan), out),
             Input::Own(op) => self.step(now, CoreInput::Own(op), out),
+            Input::Checkpointed(made) => {
+                self.is_checkpointing = false;
+                self.checkpointed(made);
+            }
         }
     }
 
@@ -354,7 +328,7 @@ impl Server {
             node::Output::Send { to, bytes } => out.push(Output::Send { to, bytes }),
             node::Output::Commit(entry) => self.committed(now, entry, out),
             node::Output::Restore(snapshot) => {
-                match read_checkpoint(snapshot.index, &snapshot.data) {
+                match Checkpoint::read(snapshot.index, &snapshot.data) {
                     Ok((addresses, state)) => {
                         self.addresses = addresses;
                         self.step(now, CoreInput::Restored(Box::new(state)), out);
@@ -563,12 +537,32 @@ impl Server {
         });
     }
 
-    /// Takes a checkpoint of the state as it is.
+    /// The newest checkpoint and the log after it, as far as it is applied.
+    #[must_use]
+    pub fn past(&self) -> Past {
+        Past::new(&self.node)
+    }
+
+    /// Takes a checkpoint of the state as it is, at once.
     pub fn checkpoint(&mut self) {
-        let checkpoint =
-            Checkpoint { addresses: self.addresses.clone(), state: self.state().to_bytes() };
-        let data = postcard::to_allocvec(&checkpoint).expect("a checkpoint can be written");
-        self.node.checkpoint(self.state().index(), data);
+        let made = self.checkpoint_request().run();
+        self.checkpointed(made);
+    }
+
+    fn checkpoint_request(&self) -> CheckpointRequest {
+        CheckpointRequest {
+            addresses: self.addresses.clone(),
+            members: self.node.members().clone(),
+            state: self.state().clone(),
+        }
+    }
+
+    fn checkpointed(&mut self, made: Checkpointed) {
+        let Checkpointed { index, members, data } = made;
+        // The log takes one with those who take part by now: after a change of them it is made anew.
+        if members == *self.node.members() {
+            self.node.checkpoint(index, data);
+        }
     }
 }
 

@@ -3,9 +3,12 @@
 //! In: requests. Out: answers, each either what was asked for, why the cell rejects it, or why this replica
 //! does not serve it. What a request means is the replica's and the state's; here it is only carried.
 
+mod checkpoint;
 mod events;
 mod explain;
+mod fits;
 mod replicas;
+mod restore;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,9 +17,9 @@ use std::time::Duration;
 use borgmaster_replica::server::Answer;
 use cell::live::Rejected;
 use crossbeam_channel::Sender;
-use proto::limits::{CHUNK_BYTES_MAX, MESSAGE_BYTES_MAX};
+use proto::explain::FitsQuery;
+use proto::limits::MESSAGE_BYTES_MAX;
 use proto::mutate::Mutation;
-use proto::operate::Checkpoint;
 use proto::reply::{Reply, Unserved};
 use proto::status::{Consistency, StatusQuery};
 use proto::wire;
@@ -35,6 +38,9 @@ use crate::replica::{Message, Replica};
 /// So many requests may be under way; beyond that a client hears that this replica is busy.
 const REQUEST_COUNT_MAX: usize = 8_192;
 
+/// So many questions that take long are worked on at once: each keeps a core busy, and a copy of the cell.
+const LONG_COUNT_MAX: usize = 1;
+
 /// While no leader is known a request waits for so long.
 const WAIT_MAX: Duration = Duration::from_secs(3);
 const AGAIN: Duration = Duration::from_millis(50);
@@ -52,6 +58,8 @@ type Streamed<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send
 pub(crate) struct Service {
     replica: Sender<Message>,
     room: Arc<Semaphore>,
+    /// For questions that take long, of which only so many are worked on at once.
+    long: Arc<Semaphore>,
     channels: Arc<Mutex<BTreeMap<String, Channel>>>,
 }
 
@@ -78,7 +86,8 @@ fn was_passed_on<T>(request: &Request<T>) -> bool {
 impl Service {
     pub(crate) fn new(replica: Sender<Message>) -> Self {
         let room = Arc::new(Semaphore::new(REQUEST_COUNT_MAX));
-        Self { replica, room, channels: Arc::default() }
+        let long = Arc::new(Semaphore::new(LONG_COUNT_MAX));
+        Self { replica, room, long, channels: Arc::default() }
     }
 
     /// Has the replica's thread do something with the state as it is.
@@ -177,8 +186,11 @@ impl Service {
         request
     }
 
-    async fn mutate_here(&self, mutation: Mutation) -> Result<Answer, Status> {
-        let Mutation { request, op } = mutation;
+    async fn mutate_here(
+        &self,
+        request: cell::live::Request,
+        op: cell::live::Op,
+    ) -> Result<Answer, Status> {
         let (reply, answer) = oneshot::channel();
         self.replica.send(Message::Mutate { request, op, reply }).map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())
@@ -193,14 +205,14 @@ impl Cell for Service {
     ) -> Result<Response<wire::MutateReply>, Status> {
         let is_last = was_passed_on(&request);
         let message = request.into_inner();
-        let mutation = Mutation::try_from(message.clone()).map_err(malformed)?;
+        let Mutation { request, op } = Mutation::try_from(message.clone()).map_err(malformed)?;
         let to_reply = |reply: Reply<cell::live::Done>| {
             wire::MutateReply::try_from(reply).map(Response::new).map_err(too_large)
         };
         let Ok(_permit) = self.room.try_acquire() else { return to_reply(Err(busy())) };
         let give_up = Instant::now() + WAIT_MAX;
         loop {
-            let answer = self.mutate_here(mutation.clone()).await?;
+            let answer = self.mutate_here(request.clone(), op.clone()).await?;
             match &answer {
                 Answer::Outcome(outcome) => return to_reply(Ok(outcome.clone())),
                 Answer::NotLeader { leader: Some(leader) } if !is_last => {
@@ -270,8 +282,9 @@ impl Cell for Service {
         &self,
         request: Request<wire::FitsRequest>,
     ) -> Result<Response<wire::FitsReply>, Status> {
-        proto::explain::FitsQuery::try_from(request.into_inner()).map_err(malformed)?;
-        Err(Status::unimplemented("a live master does not count yet how many more tasks would fit"))
+        let query = FitsQuery::try_from(request.into_inner()).map_err(malformed)?;
+        let reply = self.count_fits(query).await?;
+        wire::FitsReply::try_from(reply).map(Response::new).map_err(too_large)
     }
 
     type EventsStream = Streamed<wire::EventsReply>;
@@ -289,33 +302,14 @@ impl Cell for Service {
         &self,
         request: Request<wire::CheckpointRequest>,
     ) -> Result<Response<Self::CheckpointStream>, Status> {
-        let Checkpoint { until_index } = request.into_inner().into();
-        let state = self.ask(Consistency::Linearizable, move |replica| {
-            let state = replica.server.state();
-            let index = state.index();
-            match until_index {
-                Some(until) if until != index => {
-                    Err(Unserved::NotInLog { oldest_index: index, newest_index: index })
-                }
-                _ => Ok(state.clone()),
-            }
-        });
-        let state = state.await?.and_then(|state| state).map_err(Status::from)?;
-        // Apart from the replica's thread, which goes on meanwhile.
-        let bytes = tokio::task::spawn_blocking(move || state.to_bytes()).await;
-        let bytes = bytes.map_err(|error| Status::internal(error.to_string()))?;
-        let chunks: Vec<_> = bytes
-            .chunks(CHUNK_BYTES_MAX)
-            .map(|data| Ok(wire::CheckpointReply { data: data.to_vec() }))
-            .collect();
-        Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
+        self.stream_file(request.into_inner().into()).await.map(Response::new)
     }
 
     async fn restore(
         &self,
-        _: Request<Streaming<wire::RestoreRequest>>,
+        request: Request<Streaming<wire::RestoreRequest>>,
     ) -> Result<Response<wire::RestoreReply>, Status> {
-        Err(Status::unimplemented("a cell file cannot be restored into a running cell yet"))
+        self.serve_restore(request).await
     }
 
     async fn replicas(

@@ -105,15 +105,20 @@ impl Session {
         session
     }
 
-    /// Asks for something until it is answered.
-    pub(crate) async fn ask(&mut self, address: &str, op: Op) -> Result<Done, Rejected> {
+    /// The name of the next request.
+    pub(crate) fn next(&mut self) -> Request {
         self.sequence += 1;
-        let request = Request {
+        Request {
             user: self.user.clone(),
             session: self.number,
             sequence: self.sequence,
             answered_below: self.sequence,
-        };
+        }
+    }
+
+    /// Asks for something until it is answered.
+    pub(crate) async fn ask(&mut self, address: &str, op: Op) -> Result<Done, Rejected> {
+        let request = self.next();
         let message = wire::MutateRequest::try_from(Mutation { request, op }).unwrap();
         let client = connect(address).await;
         until("an answer", || {

@@ -9,14 +9,14 @@ use tempfile::TempDir;
 
 use crate::client::{Daemon, Session, ask, cell, free_address, job, leader, until};
 
-struct Three {
+pub(crate) struct Three {
     folder: TempDir,
     addresses: Vec<String>,
     daemons: Vec<Daemon>,
 }
 
 impl Three {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let addresses: Vec<String> = (0..3).map(|_| free_address()).collect();
         let mut text =
@@ -36,7 +36,7 @@ impl Three {
         Daemon::start(&["--config", config.to_str().unwrap(), "--replica", &id.to_string()])
     }
 
-    fn address(&self, id: u64) -> &str {
+    pub(crate) fn address(&self, id: u64) -> &str {
         &self.addresses[usize::try_from(id).unwrap() - 1]
     }
 }

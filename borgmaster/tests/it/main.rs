@@ -4,5 +4,8 @@
 
 mod client;
 mod cluster;
+mod files;
+mod fits;
+mod machines;
 mod replicas;
 mod watch;

@@ -1,5 +1,6 @@
 //! Writing a cell file.
 
+use std::borrow::Borrow;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -62,14 +63,14 @@ impl<W: Write> Sink<'_, W> {
 }
 
 /// Writes a state and the log after it, up to `last_index`. An entry that holds nothing for the cell is
-/// `None`.
+/// `None`. Entries are taken one by one, so that they need not be in memory all at once.
 ///
 /// # Errors
 /// If it cannot be written, or the log does not go from the state to `last_index` without a hole.
-pub fn write<'a>(
+pub fn write<E: Borrow<Entry>>(
     out: &mut impl Write,
     state: &State,
-    log: impl IntoIterator<Item = (u64, Option<&'a Entry>)>,
+    log: impl IntoIterator<Item = (u64, Option<E>)>,
     last_index: u64,
 ) -> Result<(), WriteError> {
     let mut sink = Sink { out, sum: Xxh3::new(), line: Vec::new() };
@@ -100,7 +101,7 @@ pub fn write<'a>(
         if index != at + 1 {
             return Err(WriteError::Gap { expected: at + 1, found: index });
         }
-        sink.put(&Line::Entry(index, entry))?;
+        sink.put(&Line::Entry(index, entry.as_ref().map(Borrow::borrow)))?;
         at = index;
         entries += 1;
     }

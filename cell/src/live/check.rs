@@ -26,6 +26,18 @@ impl State {
         if self.quota_used_afresh() != self.quota_used {
             faults.push(Fault("quota in use is not that of the jobs".to_owned()));
         }
+        let mut dependents: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+        for (_, job) in self.jobs() {
+            for &before in job.waits_for.iter().chain(&job.alloc_set) {
+                dependents.entry(before).or_default().insert(job.uid);
+                if !self.slots.contains_key(&before) {
+                    faults.push(Fault(format!("{} names a job that is not there", job.name)));
+                }
+            }
+        }
+        if dependents != self.dependents {
+            faults.push(Fault("who depends on whom is not as the jobs say".to_owned()));
+        }
         if self.sum_afresh() != self.sum {
             faults.push(Fault("the hash is not that of the records".to_owned()));
         }

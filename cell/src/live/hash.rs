@@ -33,6 +33,7 @@ enum Kind {
     Quota,
     Capabilities,
     Session,
+    Staged,
 }
 
 fn of(kind: Kind, record: &impl Serialize) -> u128 {
@@ -67,6 +68,11 @@ pub(super) fn of_job(job: &JobRecord) -> u128 {
     } = job;
     let fixed = (uid, kind, alloc_set, version, restart_below, submitted_at);
     of(Kind::Job, &(fixed, waits_for, is_killed, ended, spec_hash, job.tasks.len()))
+}
+
+/// A part of a state that is coming in, or what is known beside the parts.
+pub(super) fn of_staged(record: &impl Serialize) -> u128 {
+    of(Kind::Staged, record)
 }
 
 /// The hash of a job's specs.
@@ -111,6 +117,9 @@ impl State {
         }
         for entry in &self.sessions {
             sum.add(of(Kind::Session, &entry));
+        }
+        if let Some(staged) = &self.staged {
+            sum.add(staged.hash());
         }
         sum
     }

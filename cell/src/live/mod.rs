@@ -10,7 +10,9 @@
 
 pub mod account;
 mod apply;
+mod blob;
 mod check;
+mod disruption;
 mod export;
 mod hash;
 mod op;
@@ -20,12 +22,15 @@ mod record;
 mod saved;
 mod session;
 mod settings;
+mod staged;
 mod text;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use blob::Blob;
 pub use check::Fault;
+pub use disruption::DisruptionsLeft;
 pub use op::{
     Assignment, Command, Entry, EvictCause, Observation, Op, Request, Seen, Target, Timestamp,
 };
@@ -39,10 +44,12 @@ pub use record::{
 pub(crate) use saved::Saving;
 pub use saved::{Saved, SavedError};
 pub use settings::Settings;
+pub use staged::{RESTORE_BYTES_MAX, RESTORE_PART_BYTES_MAX, restore_checksum};
 
 use self::account::{Account, Need, Size};
 use self::hash::Sum;
 pub(crate) use self::session::Session;
+use self::staged::Staged;
 use crate::band::Band;
 use crate::borglet::TaskKey;
 use crate::id::{JobId, MachineId, TaskId, UserId};
@@ -82,6 +89,8 @@ pub struct State {
     sessions: BTreeMap<u64, Session>,
     /// What may still be evicted from lost machines, in thousandths of a task, and as of when.
     allowance: (u64, Timestamp),
+    /// A saved state that is coming in to take the place of this one.
+    staged: Option<Staged>,
 
     // What follows from the above.
     cell: Cell,
@@ -134,6 +143,7 @@ impl State {
             capabilities: BTreeMap::new(),
             sessions: BTreeMap::new(),
             allowance: (0, Timestamp(0)),
+            staged: None,
             cell: Cell::default(),
             slots: BTreeMap::new(),
             job_names: BTreeMap::new(),

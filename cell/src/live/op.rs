@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::blob::Blob;
 use super::quota::{Capability, Quota};
 use super::settings::Settings;
 use crate::borglet::{ExitCause, Incarnation, TaskKey};
@@ -159,6 +160,25 @@ pub enum Op {
     },
     /// Ends sessions that were idle for too long, and drops jobs that ended long ago.
     Expire,
+    /// Brings in a part of a saved state that is to take the place of this one.
+    RestorePart {
+        /// Names the restore. One at a time: another begins in its place.
+        restore: u64,
+        /// Where in the saved state it belongs; parts come in order, and the one at 0 begins anew.
+        offset: u64,
+        /// The part, at most [`RESTORE_PART_BYTES_MAX`](super::RESTORE_PART_BYTES_MAX).
+        data: Blob,
+    },
+    /// Puts the saved state whose parts came in, in place of this one. Once: the parts are gone then, whatever
+    /// came of it.
+    RestoreFinish {
+        /// The restore.
+        restore: u64,
+        /// The length of all parts together.
+        length: u64,
+        /// Their checksum, [`restore_checksum`](super::restore_checksum).
+        checksum: u64,
+    },
 }
 
 /// A task and where it goes.

@@ -223,6 +223,15 @@ pub enum What {
         /// What.
         step: MachineStep,
     },
+    /// A saved state took the place of the one there was.
+    Restored {
+        /// The index of the log that it is of.
+        from_index: u64,
+        /// So many of its tasks still were where they had been, and go on undisturbed.
+        kept_count: u32,
+        /// So many were not, and are pending again.
+        pending_count: u32,
+    },
 }
 
 /// What happened to a task.
@@ -282,4 +291,7 @@ pub enum Change {
     Open(MachineId, bool),
     /// A machine is to run something else than before.
     Wanted(MachineId),
+    /// Everything may be otherwise: another state took the place of this one. Machines kept their ids; ids of
+    /// jobs and tasks from before mean nothing any more.
+    Restored,
 }

@@ -159,6 +159,8 @@ pub enum Left {
     Exited(ExitCause),
     /// The place that was chosen for it came to nothing.
     NotStarted,
+    /// The cell was restored from an earlier state, and it was no longer where it had been then.
+    Restored,
 }
 
 /// What becomes of a task that was told to stop.
@@ -264,6 +266,19 @@ impl JobRecord {
     #[must_use]
     pub const fn disrupted(&self) -> u32 {
         self.disrupted
+    }
+
+    /// How it ended, once all its tasks have.
+    pub(super) fn end(&self) -> JobEnd {
+        let has_failed = self
+            .tasks
+            .iter()
+            .any(|task| matches!(task.phase, Phase::Dead { cause: DeathCause::Failed(_), .. }));
+        match (self.is_killed, has_failed) {
+            (true, _) => JobEnd::Killed,
+            (false, true) => JobEnd::Failed,
+            (false, false) => JobEnd::Finished,
+        }
     }
 
     /// How many of its tasks have not ended.

@@ -13,6 +13,7 @@ use super::quota::{Capability, Quota};
 use super::record::{JobRecord, MachineRecord, Phase};
 use super::session::Session;
 use super::settings::Settings;
+use super::staged::Staged;
 use super::{Envelope, State};
 use crate::id::{JobId, MachineId, TaskId};
 use crate::job::{Host, JobKind, TaskState};
@@ -39,6 +40,8 @@ pub struct Saved {
     pub(crate) allowance: (u64, Timestamp),
     /// In hexadecimal.
     pub(crate) hash: String,
+    #[serde(default)]
+    pub(crate) staged: Option<Staged>,
 }
 
 /// The same, as it is written: borrowed from the state.
@@ -57,6 +60,7 @@ pub(crate) struct Saving<'a> {
     pub(crate) sessions: Vec<(u64, &'a Session)>,
     pub(crate) allowance: (u64, Timestamp),
     pub(crate) hash: String,
+    pub(crate) staged: Option<&'a Staged>,
 }
 
 /// Why a state cannot be read.
@@ -123,6 +127,7 @@ impl State {
             sessions: self.sessions.iter().map(|(&id, session)| (id, session)).collect(),
             allowance: self.allowance,
             hash: format!("{:032x}", self.hash()),
+            staged: self.staged.as_ref(),
         }
     }
 
@@ -155,16 +160,17 @@ impl State {
         for (id, session) in saved.sessions {
             state.change_session(id, |entry| *entry = Some(session));
         }
+        state.put_staged(saved.staged);
         state.enter_jobs(saved.slot_count as usize, saved.jobs)?;
         state.enter_places()?;
-        state.quota_used = state.quota_used_afresh();
         if format!("{:032x}", state.hash()) != saved.hash {
             return Err(wrong(format!("its hash is {:032x}, not {}", state.hash(), saved.hash)));
         }
         Ok(state)
     }
 
-    fn enter_jobs(
+    /// Puts jobs into their slots.
+    pub(super) fn enter_jobs(
         &mut self,
         slot_count: usize,
         jobs: Vec<(JobId, JobRecord)>,
@@ -210,8 +216,8 @@ impl State {
         Ok(())
     }
 
-    /// Enters the places that tasks have into the accounts of their hosts.
-    fn enter_places(&mut self) -> Result<(), SavedError> {
+    /// Enters the places that tasks have into the accounts of their hosts, and the quota that jobs use.
+    pub(super) fn enter_places(&mut self) -> Result<(), SavedError> {
         let mut placed: Vec<TaskId> = Vec::new();
         let mut rest: Vec<TaskId> = Vec::new();
         for (slot, job) in self.jobs() {
@@ -269,6 +275,7 @@ impl State {
         for machine in &mut self.machines {
             machine.tasks.sort_unstable();
         }
+        self.quota_used = self.quota_used_afresh();
         Ok(())
     }
 }

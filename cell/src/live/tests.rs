@@ -60,7 +60,7 @@ impl Cluster {
         }
     }
 
-    fn assign(
+    pub(crate) fn assign(
         &mut self,
         job: u64,
         index: u32,
@@ -76,19 +76,19 @@ impl Cluster {
         self.run(1000, Op::Assign { assignments: vec![assignment] }).1
     }
 
-    fn see(&mut self, job: u64, index: u32, seen: Seen) {
+    pub(crate) fn see(&mut self, job: u64, index: u32, seen: Seen) {
         let task = TaskKey { job, index };
         let incarnation = self.incarnation(job, index);
         let observations = vec![Observation { task, incarnation, seen }];
         self.run(1000, Op::Observe { observations }).0.unwrap();
     }
 
-    fn incarnation(&self, job: u64, index: u32) -> Incarnation {
+    pub(crate) fn incarnation(&self, job: u64, index: u32) -> Incarnation {
         let id = self.state.task_id(TaskKey { job, index }).unwrap();
         self.state.record(id).phase.place().unwrap().incarnation
     }
 
-    fn phase(&self, job: u64, index: u32) -> &'static str {
+    pub(crate) fn phase(&self, job: u64, index: u32) -> &'static str {
         self.state.record(self.state.task_id(TaskKey { job, index }).unwrap()).phase.name()
     }
 }
@@ -269,6 +269,65 @@ fn reservations_that_rise_evict_the_lowest() {
     assert_eq!(cluster.state.faults(), []);
 }
 
+#[test]
+fn a_job_that_shrinks_and_grows_again_has_new_tasks() {
+    let mut cluster = Cluster::new();
+    let job = cluster.submit(spec("web", 200, 5, 1000, ""));
+    for index in 0..4 {
+        cluster.assign(job, index, index, &[]);
+        cluster.see(job, index, Seen::Started);
+    }
+    cluster.see(job, 2, Seen::Exited(ExitCause::Failed { code: 1 }));
+    let resize = |cluster: &mut Cluster, count| {
+        cluster.run(1000, Op::Update { spec: spec("web", 200, count, 1000, "") }).0.unwrap();
+        assert_eq!(cluster.state.faults(), []);
+    };
+    let phases = |cluster: &Cluster| -> Vec<&str> {
+        (0..5).map(|index| cluster.phase(job, index)).collect()
+    };
+    resize(&mut cluster, 2);
+    assert_eq!(phases(&cluster), ["running", "running", "killed", "stopping", "killed"]);
+    assert_eq!(cluster.state.quota_used("ann", Band::Production).cpu_milli, 2000);
+    resize(&mut cluster, 5);
+    // The one that has not gone yet comes back once it has.
+    assert_eq!(phases(&cluster), ["running", "running", "pending", "stopping", "pending"]);
+    assert_eq!(cluster.state.quota_used("ann", Band::Production).cpu_milli, 5000);
+    let old = cluster.incarnation(job, 3);
+    cluster.see(job, 3, Seen::Exited(ExitCause::Stopped));
+    assert_eq!(cluster.state.faults(), []);
+    for index in 2..5 {
+        let record = &cluster.state.job("web").unwrap().tasks[index as usize];
+        assert_eq!((record.version, record.failures), (3, 0));
+        assert!(cluster.assign(job, index, index - 1, &[]).refused.is_empty(), "{index}");
+        assert!(cluster.incarnation(job, index) > old);
+    }
+    assert_eq!(cluster.state.job("web").unwrap().alive(), 5);
+
+    // What ended by itself stays ended, unless the job was too small for it in between.
+    cluster.run(1000, Op::Kill { job: "web".to_owned(), indexes: Some([1].into()) }).0.unwrap();
+    cluster.see(job, 1, Seen::Exited(ExitCause::Stopped));
+    resize(&mut cluster, 4);
+    resize(&mut cluster, 5);
+    assert_eq!(phases(&cluster)[..2], ["running", "killed"]);
+    resize(&mut cluster, 1);
+    resize(&mut cluster, 2);
+    assert_eq!(phases(&cluster)[..2], ["running", "pending"]);
+    cluster.run(1000, Op::Kill { job: "web".to_owned(), indexes: None }).0.unwrap();
+    assert_eq!(cluster.state.faults(), []);
+}
+
+#[test]
+fn growing_again_takes_quota() {
+    let mut cluster = Cluster::new();
+    cluster.submit(spec("web", 200, 5, 3000, "")); // 15 of 16 cores
+    cluster.run(1000, Op::Update { spec: spec("web", 200, 2, 3000, "") }).0.unwrap();
+    cluster.submit(spec("other", 200, 2, 3000, "")); // 12 of 16
+    let (outcome, _) = cluster.run(1000, Op::Update { spec: spec("web", 200, 5, 3000, "") });
+    assert!(matches!(outcome, Err(Rejected::Quota { .. })), "{outcome:?}"); // 21 > 16
+    cluster.run(1000, Op::Update { spec: spec("web", 200, 3, 3000, "") }).0.unwrap();
+    assert_eq!(cluster.state.quota_used("ann", Band::Production).cpu_milli, 15_000);
+}
+
 /// One step of a random history, as numbers that a [`Cluster`] makes sense of.
 pub(crate) type Step = (u8, u8, u8, u8);
 
@@ -286,7 +345,7 @@ pub(crate) fn random_op(state: &State, (kind, a, b, c): Step) -> Op {
         .map(|&(incarnation, id)| (state.key(id), incarnation))
         .collect();
     let pick = |n: u8| placed.get(usize::from(n) % placed.len().max(1)).copied();
-    match kind % 14 {
+    match kind % 16 {
         0 | 1 => Op::Submit { spec: random_spec(&name), is_alloc_set: false },
         2 => Op::Submit { spec: random_spec("set"), is_alloc_set: true },
         3 => {
@@ -342,6 +401,15 @@ pub(crate) fn random_op(state: &State, (kind, a, b, c): Step) -> Op {
             ];
             Op::Evict { tasks: pick(c).into_iter().collect(), cause: causes[usize::from(a) % 4] }
         }
+        14 => {
+            let bytes = state.to_bytes();
+            Op::RestorePart { restore: u64::from(a % 2), offset: 0, data: bytes.as_slice().into() }
+        }
+        15 => {
+            let restore = u64::from(a % 2);
+            let (length, checksum) = state.staged.as_ref().map_or((0, 0), Staged::whole);
+            Op::RestoreFinish { restore, length, checksum: checksum ^ u64::from(c == 0) }
+        }
         _ => {
             let reservation = Resources {
                 cpu: MilliCpu(u64::from(b) * 10),
@@ -368,12 +436,16 @@ proptest! {
             prop_assert!(faults.is_empty(), "after {op:?}: {faults:?}");
             prop_assert_ne!(before, cluster.state.hash()); // the index is part of it
         }
-        let back = State::from_bytes(&cluster.state.to_bytes()).unwrap();
+        let bytes = cluster.state.to_bytes();
+        let back = State::from_bytes(&bytes).unwrap();
         prop_assert_eq!(back.faults(), Vec::new());
         prop_assert_eq!(back.hash(), cluster.state.hash());
+        prop_assert!(back.to_bytes() == bytes);
         let text = serde_json::to_string(&cluster.state.to_value()).unwrap();
         let back = State::from_saved(serde_json::from_str(&text).unwrap()).unwrap();
         prop_assert_eq!(back.hash(), cluster.state.hash());
+        prop_assert!(serde_json::to_string(&back.to_value()).unwrap() == text);
+        prop_assert!(back.to_bytes() == bytes);
         // What was read goes on as what was written.
         let (mut one, mut other) = (cluster.state, back);
         for (at, step) in steps.iter().enumerate() {

@@ -1,21 +1,14 @@
 //! How many more tasks of a job would fit?
-//!
-//! A pass is made with more and more of them waiting, until some find no place. What fits into free room is
-//! placed before anything is preempted, as all tasks of the job are alike.
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use borgmaster_core::{FitsRequest, LiveRooms};
+use cell::JobKind;
 use cell::live::State;
-use cell::spec::{JobSpec, read_job};
-use cell::{Cell, JobId, JobKind, Task, TaskId, UserId};
-use scheduler::{PassOptions, Policy, Snapshot, Speed, pass};
+use cell::spec::JobSpec;
+use scheduler::Policy;
 use serde::Serialize;
-
-use super::with_snapshot;
-
-/// The first number of copies that is tried.
-const COPY_COUNT_FIRST: u32 = 1_000;
 
 /// The most copies that are tried; then the answer is "at least so many".
 const COPY_COUNT_MAX: u32 = 1_000_000;
@@ -68,90 +61,17 @@ pub fn fits(
     policy: &Policy,
     seed: u64,
 ) -> anyhow::Result<FitsReport> {
-    let alloc_set = match &spec.alloc_set {
-        None => None,
-        Some(name) => {
-            let mut sets = state.jobs().filter(|(_, job)| {
-                job.kind == JobKind::AllocSet && job.ended.is_none() && job.spec.name == *name
-            });
-            let Some((slot, _)) = sets.next() else {
-                bail!(
-                    "field `alloc_set`: there is no alloc set {name:?} at index {}",
-                    state.index()
-                )
-            };
-            Some(slot)
-        }
-    };
-    let wanted = read_job(spec, JobKind::Job, UserId(0), alloc_set)?;
-    let limit = wanted.tasks.first().context("field `count`: the job has no tasks")?.limit;
-    let there = state.jobs().find(|(_, job)| {
-        job.kind == JobKind::Job && job.ended.is_none() && job.spec.name == spec.name
-    });
-    let rooms = with_snapshot(state, |snapshot| snapshot.clone().into_rooms());
-    let mut cell = state.cell().clone();
-    let (slot, first) = match there {
-        Some((slot, _)) => {
-            let present = &mut cell.jobs[slot.index()];
-            let (user, tasks) = (present.user, std::mem::take(&mut present.tasks));
-            let first = tasks.len();
-            *present = cell::Job { user, tasks, ..wanted };
-            (slot, first)
-        }
-        None => {
-            cell.jobs.push(cell::Job { tasks: Vec::new(), ..wanted });
-            (JobId::from_index(cell.jobs.len() - 1), 0)
-        }
-    };
-    let options = PassOptions {
-        policy: policy.clone(),
-        queue: policy.queue,
-        seed,
-        speed: Speed::default(),
-        pending_limit: None,
-    };
-    let mut copies = COPY_COUNT_FIRST;
-    loop {
-        let tasks = queue(&mut cell, slot, first, copies, limit);
-        let snapshot = Snapshot::resume(&cell, rooms.clone());
-        let plan = pass(&snapshot, &tasks, &options);
-        let placed = tasks.iter().filter(|&&id| plan.end.placement(id).is_some()).count();
-        let is_ours = |id: TaskId| id.job == slot;
-        let free = plan
-            .assignments
-            .iter()
-            .take_while(|assignment| assignment.victims.is_empty())
-            .filter(|assignment| is_ours(assignment.task))
-            .count();
-        if placed == tasks.len() && copies < COPY_COUNT_MAX {
-            copies = copies.saturating_mul(8).min(COPY_COUNT_MAX);
-            continue;
-        }
-        return Ok(FitsReport {
-            job: spec.name.clone(),
-            index: state.index(),
-            policy: policy.name().to_owned(),
-            present_count: there.map_or(0, |(_, job)| job.alive() as usize),
-            free_count: free,
-            preempting_count: placed,
-            victim_count: plan.assignments.iter().map(|found| found.victims.len()).sum(),
-            is_at_least: placed == tasks.len(),
-        });
-    }
-}
-
-/// Gives the job so many more tasks that wait; their ids.
-fn queue(
-    cell: &mut Cell,
-    slot: JobId,
-    first: usize,
-    copies: u32,
-    limit: cell::Resources,
-) -> Vec<TaskId> {
-    let tasks = &mut cell.jobs[slot.index()].tasks;
-    tasks.truncate(first);
-    let first = u32::try_from(first).unwrap_or(u32::MAX);
-    let positions = first..first.saturating_add(copies);
-    tasks.extend(positions.clone().map(|index| Task::new(index, limit)));
-    positions.map(|position| TaskId { job: slot, position }).collect()
+    let rooms = LiveRooms::default().get(state).clone();
+    let request = FitsRequest::new(state, rooms, spec, JobKind::Job)?;
+    let counts = request.run(policy, seed, COPY_COUNT_MAX);
+    Ok(FitsReport {
+        job: spec.name.clone(),
+        index: counts.index,
+        policy: policy.name().to_owned(),
+        present_count: counts.present_count as usize,
+        free_count: counts.free_count,
+        preempting_count: counts.preempting_count,
+        victim_count: counts.victim_count,
+        is_at_least: counts.is_at_least,
+    })
 }

@@ -22,7 +22,7 @@ use scheduler::Snapshot;
 use traces::{Doctor, Trace, Workload};
 
 pub use fits::{FitsReport, fits, read_job_file};
-pub use fork::{ForkOptions, ForkReport, Sample, SideReport, Waits, fork};
+pub use fork::{ForkError, ForkOptions, ForkReport, Sample, SideReport, Waits, fork};
 pub use status::{JobStatus, MachineStatus, StatusReport, status};
 pub use tables::{of_fits, of_fork, of_status, of_why};
 pub use why::{WhyReport, why};

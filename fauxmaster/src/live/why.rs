@@ -162,6 +162,9 @@ fn notes(state: &State, job: &JobRecord, phase: &Phase) -> Vec<String> {
                     format!("it was evicted ({}) {waited} ago", cause.name())
                 }
                 Some(Left::Exited(cause)) => format!("it ended by itself ({cause:?}) {waited} ago"),
+                Some(Left::Restored) => {
+                    format!("the cell was restored from an earlier state {waited} ago")
+                }
                 Some(Left::NotStarted) => {
                     format!("the place chosen for it came to nothing {waited} ago")
                 }

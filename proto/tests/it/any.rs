@@ -510,9 +510,11 @@ pub(crate) fn fits_query() -> BoxedStrategy<FitsQuery> {
 }
 
 pub(crate) fn fits() -> BoxedStrategy<Fits> {
-    (any::<(u64, bool, u64)>(), reasons())
-        .prop_map(|((count, is_at_least, index), stopped_by)| Fits {
+    (any::<(u64, u64, u64, bool, u64)>(), reasons())
+        .prop_map(|((count, free_count, victim_count, is_at_least, index), stopped_by)| Fits {
             count,
+            free_count,
+            victim_count,
             is_at_least,
             stopped_by,
             index,
@@ -569,6 +571,9 @@ fn what() -> BoxedStrategy<What> {
             What::Task { job, task, incarnation, machine, step }
         }),
         (machine(), machine_step).prop_map(|(machine, step)| What::Machine { machine, step }),
+        any::<(u64, u32, u32)>().prop_map(|(from_index, kept_count, pending_count)| {
+            What::Restored { from_index, kept_count, pending_count }
+        }),
     ]
     .boxed()
 }
@@ -596,8 +601,16 @@ pub(crate) fn checkpoint() -> BoxedStrategy<Checkpoint> {
 
 pub(crate) fn restore_part() -> BoxedStrategy<RestorePart> {
     prop_oneof![
-        (name(), any::<u64>())
-            .prop_map(|(user, total_bytes)| RestorePart::Start { user, total_bytes }),
+        (name(), any::<(u64, Option<u64>)>(), option::of((1..=u64::MAX, 1..=u64::MAX, 0..9_u64)))
+            .prop_map(|(user, (total_bytes, until_index), named)| {
+                let request = named.map(|(session, sequence, answered_below)| Request {
+                    user: user.clone(),
+                    session,
+                    sequence,
+                    answered_below,
+                });
+                RestorePart::Start { user, total_bytes, until_index, request }
+            }),
         chunk().prop_map(RestorePart::Data),
     ]
     .boxed()

@@ -278,6 +278,17 @@ fn what_operators_and_replicas_send() {
         message.part = Some(wire::restore_request::Part::Data(data));
     };
     check::<RestorePart, wire::RestoreRequest>("restore-data", &data, "data", "1048577 bytes");
+    let id_of = |message: &mut wire::RestoreRequest, change: &dyn Fn(&mut wire::RequestId)| {
+        if let Some(wire::restore_request::Part::Start(start)) = &mut message.part {
+            change(start.id.as_mut().unwrap());
+        }
+    };
+    let check_start = |change: &dyn Fn(&mut wire::RequestId), field: &str, problem: &str| {
+        let change = |message: &mut wire::RestoreRequest| id_of(message, change);
+        check::<RestorePart, wire::RestoreRequest>("restore-start-named", &change, field, problem);
+    };
+    check_start(&|id| id.user = "bob".to_owned(), "start.id.user", "must be that of");
+    check_start(&|id| id.session = 0, "start.id", "have to be given");
     let id = |message: &mut wire::ReplicasRequest| match &mut message.what {
         Some(wire::replicas_request::What::Add(it)) => it.id = 0,
         other => panic!("{other:?}"),

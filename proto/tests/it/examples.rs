@@ -439,6 +439,13 @@ fn events() -> Events {
     Events { events: told.collect(), next_index: 200 }
 }
 
+fn restored_event() -> Events {
+    let what = What::Restored { from_index: 4000, kept_count: 12, pending_count: 3 };
+    let event = Event { index: 4711, at: Timestamp(5000), what };
+    let told = Told { event, machine: None, text: "words".to_owned() };
+    Events { events: vec![told], next_index: 4712 }
+}
+
 fn others() -> Vec<Example> {
     let reason = |text: &str| Reason { text: text.to_owned(), host_count: 5 };
     let why = Why {
@@ -451,7 +458,15 @@ fn others() -> Vec<Example> {
         changes: vec![reason("100m less")],
         index: 4711,
     };
-    let fits = Fits { count: 12, is_at_least: true, stopped_by: vec![reason("ram")], index: 4711 };
+    let fits = Fits {
+        count: 12,
+        free_count: 0,
+        victim_count: 0,
+        is_at_least: true,
+        stopped_by: vec![reason("ram")],
+        index: 4711,
+    };
+    let preempting = Fits { free_count: 9, victim_count: 4, ..fits.clone() };
     let consistency = Consistency::Stale;
     let user = || text("ann");
     let replica = |id, role| ReplicaStatus {
@@ -488,14 +503,32 @@ fn others() -> Vec<Example> {
         "why-busy": WhyReply = Err(Unserved::Busy { retry_after_ms: 250 }),
         "ask-fits": FitsRequest = FitsQuery { spec: spec(), is_alloc_set: true, consistency },
         "fits": FitsReply = Ok(Ok(fits)),
+        "fits-preempting": FitsReply = Ok(Ok(preempting)),
         "fits-invalid": FitsReply =
             Ok(Err(Rejected::Invalid { field: text("count"), problem: text("is 0") })),
         "fits-busy": FitsReply = Err(Unserved::Busy { retry_after_ms: 250 }),
         "ask-events": EventsRequest = Watch { from_index: 100, follow: true },
         "events": EventsReply = events(),
+        "event-restored": EventsReply = restored_event(),
         "ask-checkpoint": CheckpointRequest = Checkpoint { until_index: Some(0) },
         "checkpoint": CheckpointReply = chunk(),
-        "restore-start": RestoreRequest = RestorePart::Start { user: user(), total_bytes: 3 },
+        "restore-start": RestoreRequest = RestorePart::Start {
+            user: user(),
+            total_bytes: 3,
+            until_index: None,
+            request: None,
+        },
+        "restore-start-named": RestoreRequest = RestorePart::Start {
+            user: user(),
+            total_bytes: 3,
+            until_index: Some(0),
+            request: Some(Request {
+                user: user(),
+                session: 7,
+                sequence: 3,
+                answered_below: 2,
+            }),
+        },
         "restore-data": RestoreRequest = RestorePart::Data(chunk()),
         "restored": RestoreReply = Ok(Ok(Restored { index: 4711, hash: 0x0102 << 112 | 3 })),
         "restore-forbidden": RestoreReply = Ok(Err(forbidden())),

@@ -43,6 +43,25 @@ impl Fencing {
         Ok(())
     }
 
+    /// What a borglet did about a message that is older than what it had accepted.
+    ///
+    /// # Errors
+    /// If that was anything but to refuse it.
+    pub fn refuses(
+        machine: u32,
+        said: Fence,
+        highest: Fence,
+        actions: &[Action],
+    ) -> Result<(), String> {
+        match actions.iter().find(|action| !matches!(action, Action::Refuse(_))) {
+            None => Ok(()),
+            Some(action) => Err(format!(
+                "a stale leader changes something: machine {machine} had accepted {highest:?}, was told \
+                 {said:?}, and did {action:?}"
+            )),
+        }
+    }
+
     /// A borglet did something.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! No task is lost: a job has as many tasks as it was ever to have until it is dropped, it is dropped only
-//! after its end, and what is dead stays dead.
+//! after its end, and what is dead stays dead, unless an update gives the job a new task in its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +22,14 @@ impl Invariant for NoTaskLost {
 
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
         for event in &step.applied.events {
+            if matches!(event.what, What::Updated { .. }) {
+                // A job that has grown again has new tasks in place of those that ended as it shrank.
+                let is_dead = |task: &TaskKey| {
+                    let id = step.state.task_id(*task);
+                    id.is_none_or(|id| matches!(step.state.record(id).phase, Phase::Dead { .. }))
+                };
+                self.dead.retain(is_dead);
+            }
             let What::Task { job, task, step: what, .. } = &event.what else { continue };
             let is_dead = self.dead.contains(task);
             if matches!(what, TaskStep::Died(_)) {

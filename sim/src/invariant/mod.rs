@@ -58,7 +58,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
     vec![
         Box::new(sound::Sound),
         Box::new(capacity::Capacity),
-        Box::new(quota::Quota),
+        Box::new(quota::Quota::default()),
         Box::new(preemption::Preemption),
         Box::new(disruption::Disruption::default()),
         Box::new(eviction_rate::EvictionRate::default()),

@@ -1,35 +1,84 @@
-//! Quota never exceeded: after each submission or update that was admitted, what the user's jobs ask for in
-//! the band is within what was granted; worked out from the specs alone.
+//! Quota never exceeded: where a submission or an update was admitted that asks for more of a resource, what
+//! the user's jobs ask for in the band is within what was granted; worked out from the specs alone.
 
-use cell::live::{Amounts, Op, Phase, State};
-use cell::spec::{JobSpec, task_limit};
+use std::collections::BTreeMap;
+
+use cell::live::{Amounts, JobRecord, Op, Phase, State};
+use cell::spec::task_limit;
 use cell::{Band, Priority};
 
 use super::{Invariant, Step};
 
-/// See the module.
-#[derive(Debug)]
-pub struct Quota;
-
-fn used(state: &State, user: &str, band: Band) -> Amounts {
-    let mut sum = Amounts::default();
-    for (_, job) in state.jobs() {
-        if job.spec.user != user || band_of(&job.spec) != Some(band) {
-            continue;
-        }
-        for (task, index) in job.tasks.iter().zip(0..job.spec.count) {
-            if !matches!(task.phase, Phase::Dead { .. })
-                && let Ok(limit) = task_limit(&job.spec, index)
-            {
-                sum = sum.plus(Amounts::of(&limit));
-            }
-        }
-    }
-    sum
+/// What each job asked for after the last entry.
+#[derive(Debug, Default)]
+pub struct Quota {
+    before: BTreeMap<u64, (Band, Amounts)>,
 }
 
-fn band_of(spec: &JobSpec) -> Option<Band> {
-    Priority::new(spec.priority).map(Priority::band)
+fn asks(job: &JobRecord) -> Option<(Band, Amounts)> {
+    let band = Priority::new(job.spec.priority)?.band();
+    let mut sum = Amounts::default();
+    for (task, index) in job.tasks.iter().zip(0..job.spec.count) {
+        if !matches!(task.phase, Phase::Dead { .. })
+            && let Ok(limit) = task_limit(&job.spec, index)
+        {
+            sum = sum.plus(Amounts::of(&limit));
+        }
+    }
+    Some((band, sum))
+}
+
+fn asked(state: &State) -> BTreeMap<u64, (Band, Amounts)> {
+    state.jobs().filter_map(|(_, job)| Some((job.uid, asks(job)?))).collect()
+}
+
+impl Quota {
+    fn check(&self, step: &Step<'_>, after: &BTreeMap<u64, (Band, Amounts)>) -> Result<(), String> {
+        let Some(entry) = step.entry else { return Ok(()) };
+        for (command, (_, outcome)) in entry.commands.iter().zip(&step.applied.answers) {
+            let (Op::Submit { spec, .. } | Op::Update { spec }) = &command.op else { continue };
+            let job = step.state.job(&spec.name).filter(|_| outcome.is_ok());
+            let Some((job, &(band, amounts))) =
+                job.and_then(|job| Some((job, after.get(&job.uid)?)))
+            else {
+                continue;
+            };
+            if band == Band::Free {
+                continue;
+            }
+            // What was granted when it was admitted is not known if a grant changed in the same entry.
+            let regrants = |op: &Op| matches!(op, Op::SetQuota(quota) if quota.user == spec.user);
+            if entry.commands.iter().any(|command| regrants(&command.op)) {
+                continue;
+            }
+            // Of what a job asked for in the same band already a grant may have shrunk below.
+            let before = self.before.get(&job.uid).filter(|(old, _)| *old == band);
+            let before = before.map_or(Amounts::default(), |(_, amounts)| *amounts);
+            let of_user = step.state.jobs().filter(|(_, job)| job.spec.user == spec.user);
+            let used = of_user
+                .filter_map(|(_, job)| after.get(&job.uid))
+                .filter(|(other, _)| *other == band)
+                .fold(Amounts::default(), |sum, (_, amounts)| sum.plus(*amounts));
+            let quota =
+                step.state.quotas().find(|quota| quota.user == spec.user && quota.band == band);
+            let granted = quota.map_or(Amounts::default(), |quota| quota.amounts);
+            let of = |amounts: Amounts| {
+                [amounts.cpu_milli, amounts.ram_bytes, amounts.disk_bytes, amounts.gpu_milli]
+            };
+            let each =
+                of(before).into_iter().zip(of(amounts)).zip(of(used).into_iter().zip(of(granted)));
+            for ((before, after), (used, granted)) in each {
+                if after > before && used > granted {
+                    return Err(format!(
+                        "{} of {} was admitted with {after} instead of {before}: {used} used of \
+                         {granted} in {band}",
+                        spec.name, spec.user
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Invariant for Quota {
@@ -38,43 +87,9 @@ impl Invariant for Quota {
     }
 
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
-        let Some(entry) = step.entry else { return Ok(()) };
-        for (command, (_, outcome)) in entry.commands.iter().zip(&step.applied.answers) {
-            let (Op::Submit { spec, .. } | Op::Update { spec }) = &command.op else { continue };
-            let Some(band) = band_of(spec).filter(|band| *band != Band::Free) else { continue };
-            if outcome.is_err() {
-                continue;
-            }
-            // An update that asks for less is admitted even where a grant has shrunk below the use.
-            let is_growth = matches!(command.op, Op::Submit { .. })
-                || step.state.job(&spec.name).and_then(|job| job.previous.as_ref()).is_some_and(
-                    |old| {
-                        spec.count > old.count
-                            || spec.limit.cpu > old.limit.cpu
-                            || spec.limit.ram > old.limit.ram
-                    },
-                );
-            let used = used(step.state, &spec.user, band);
-            let granted = step
-                .state
-                .quotas()
-                .find(|quota| quota.user == spec.user && quota.band == band)
-                .map_or(Amounts::default(), |quota| quota.amounts);
-            let more = |used: u64, granted: u64| is_growth && used > granted;
-            // Of what did not grow a shrunken grant may be exceeded still.
-            let asks = |amount: Option<u64>| amount.is_some_and(|amount| amount > 0);
-            let cpu =
-                asks(spec.limit.cpu.map(|cpu| cpu.0)) && more(used.cpu_milli, granted.cpu_milli);
-            let ram =
-                asks(spec.limit.ram.map(|ram| ram.0)) && more(used.ram_bytes, granted.ram_bytes);
-            let is_submit = matches!(command.op, Op::Submit { .. });
-            if (is_submit && (cpu || ram)) || (cpu && ram) {
-                return Err(format!(
-                    "{} of {} was admitted: {used:?} used of {granted:?} in {band}",
-                    spec.name, spec.user
-                ));
-            }
-        }
-        Ok(())
+        let after = asked(step.state);
+        let result = Self::check(self, step, &after);
+        self.before = after;
+        result
     }
 }

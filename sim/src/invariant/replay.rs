@@ -14,6 +14,16 @@ pub struct Replay {
     shadow: Option<State>,
 }
 
+/// The first lines in which two states differ.
+fn difference(one: &State, other: &State) -> String {
+    let (one, other) = (format!("{one:#?}"), format!("{other:#?}"));
+    let pairs = one.lines().zip(other.lines()).enumerate().filter(|(_, (a, b))| a != b);
+    pairs.take(8).fold(String::new(), |text, (number, (a, b))| {
+        let (a, b) = (a.trim(), b.trim());
+        format!("{text}\n  line {number} of the state: {a} (replayed: {b})")
+    })
+}
+
 impl Invariant for Replay {
     fn name(&self) -> &'static str {
         "checkpoint and log lead to the same state"
@@ -21,14 +31,20 @@ impl Invariant for Replay {
 
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
         if let Some(shadow) = &mut self.shadow {
-            match step.entry {
-                Some(entry) => drop(shadow.apply(step.index, entry)),
-                None => shadow.skip(step.index),
+            if let Some(entry) = step.entry {
+                let again = shadow.apply(step.index, entry).answers;
+                let pairs = step.applied.answers.iter().zip(&again);
+                if let Some((answer, again)) = pairs.clone().find(|(a, b)| a != b) {
+                    return Err(format!("{answer:?} is {again:?} when replayed"));
+                }
+            } else {
+                shadow.skip(step.index);
             }
             if shadow.hash() != step.state.hash() {
                 return Err(format!(
-                    "at {} the state from the checkpoint has another hash",
-                    step.index
+                    "at {} the state from the checkpoint has another hash{}",
+                    step.index,
+                    difference(step.state, shadow)
                 ));
             }
         }

@@ -21,6 +21,8 @@ pub struct FakeBorglet {
     /// Whether the disk takes no writes: a fault to be switched on and off.
     pub disk_is_full: bool,
     config: Config,
+    #[cfg(debug_assertions)]
+    skips_term_check: bool,
 }
 
 impl FakeBorglet {
@@ -33,7 +35,16 @@ impl FakeBorglet {
             fence: Fence::default(),
             disk_is_full: false,
             config,
+            #[cfg(debug_assertions)]
+            skips_term_check: false,
         }
+    }
+
+    /// As [`Agent::skip_term_check`], over restarts too.
+    #[cfg(debug_assertions)]
+    pub fn skip_term_check(&mut self) {
+        self.skips_term_check = true;
+        self.agent.skip_term_check();
     }
 
     /// Takes in a message and all that follows from it at once.
@@ -95,6 +106,10 @@ impl FakeBorglet {
     pub fn restart(&mut self, now_ms: u64) {
         let found = self.machine.found(now_ms);
         self.agent = Agent::recover(self.config.clone(), now_ms, self.fence, found);
+        #[cfg(debug_assertions)]
+        if self.skips_term_check {
+            self.agent.skip_term_check();
+        }
     }
 
     /// The machine goes down and comes up again.

@@ -1,6 +1,8 @@
 //! The life of jobs under one master.
 
-use cell::live::{EvictCause, Op, Settings, TaskStep, What};
+use cell::JobKind;
+use cell::borglet::Incarnation;
+use cell::live::{EvictCause, Op, Settings, TaskStep, What, restore_checksum};
 
 use crate::local::Local;
 
@@ -185,7 +187,8 @@ fn every_eviction_is_an_event_with_its_cause() {
             | What::Submitted { .. }
             | What::Updated { .. }
             | What::Ended { .. }
-            | What::Machine { .. } => None,
+            | What::Machine { .. }
+            | What::Restored { .. } => None,
         })
         .collect();
     assert_eq!(
@@ -197,4 +200,108 @@ fn every_eviction_is_an_event_with_its_cause() {
             TaskStep::Evicted(EvictCause::Preempted),
         ]
     );
+}
+
+#[test]
+fn it_is_counted_how_many_more_tasks_fit_and_what_stops_the_next() {
+    let mut local = Local::new(3, Settings::default());
+    local.submit(&job("low", 100, 2, "3", ""));
+    local.run_ms(3_000);
+    let mut ask = |text: String, copy_count_max| {
+        let spec = serde_json::from_str(&text).unwrap();
+        let (request, policy, seed) = local.core.fits(&spec, JobKind::Job).unwrap();
+        let counts = request.run(&policy, seed, copy_count_max);
+        let stopped_by: Vec<u32> = counts.stopped_by.iter().map(|it| it.host_count).collect();
+        (counts.free_count, counts.preempting_count, counts.is_at_least, stopped_by)
+    };
+    // Three machines of 4 cores; two tasks of 3 are on two of them.
+    assert_eq!(ask(job("more", 100, 1, "1", ""), 1_000), (6, 6, false, vec![3]));
+    assert_eq!(ask(job("more", 200, 1, "4", ""), 1_000), (1, 3, false, vec![3]));
+    // A job that is there grows.
+    assert_eq!(ask(job("low", 100, 2, "1", r#", "different_machines": true"#), 9).1, 1);
+    assert_eq!(ask(job("more", 100, 1, "1", ""), 5), (5, 5, true, vec![]));
+    let spec = serde_json::from_str(&job("in", 100, 1, "1", r#", "alloc_set": "none""#)).unwrap();
+    let error = local.core.fits(&spec, JobKind::Job).unwrap_err();
+    assert_eq!(error.field, "alloc_set");
+}
+
+/// Restores the state of these bytes, in two parts.
+fn restore(local: &mut Local, bytes: &[u8]) {
+    let (one, two) = bytes.split_at(bytes.len() / 2);
+    for (offset, data) in [(0, one), (one.len() as u64, two)] {
+        local.ask(Op::RestorePart { restore: 7, offset, data: data.into() }).expect("taken in");
+    }
+    let (length, checksum) = (bytes.len() as u64, restore_checksum(bytes));
+    local.ask(Op::RestoreFinish { restore: 7, length, checksum }).expect("restored");
+}
+
+/// What runs on all machines by itself, sorted.
+fn alive(local: &Local) -> Vec<String> {
+    let alive = local.borglets.iter().flat_map(|borglet| borglet.machine().alive());
+    let mut names: Vec<String> = alive.map(|task| task.name.clone()).collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn after_a_restore_machines_come_to_run_what_the_state_has() {
+    let mut local = Local::new(3, Settings::default());
+    let stays = local.submit(&job("stays", 200, 2, "1", ""));
+    local.submit(&job("killed", 200, 3, "1", ""));
+    local.run_ms(4_000);
+    let incarnations = |local: &Local| -> Vec<Option<Incarnation>> {
+        let tasks = &local.core.state().job("stays").unwrap().tasks;
+        tasks.iter().map(|task| task.phase.place().map(|place| place.incarnation)).collect()
+    };
+    let before = (incarnations(&local), alive(&local));
+    let bytes = local.core.state().to_bytes();
+
+    local.ask(Op::Kill { job: "killed".to_owned(), indexes: None }).unwrap();
+    local.submit(&job("later", 210, 6, "1", ""));
+    local.run_ms(6_000);
+    assert_eq!(local.count("later", "running"), 6);
+    assert_eq!(alive(&local).len(), 8);
+
+    restore(&mut local, &bytes);
+    assert!(local.core.state().job("later").is_none());
+    assert_eq!(local.count("stays", "running"), 2);
+    local.run_ms(10_000);
+    assert_eq!(local.count("killed", "running"), 3);
+    assert_eq!((incarnations(&local), alive(&local)), before);
+    let restored = |event: &&cell::live::Event| matches!(event.what, What::Restored { .. });
+    let Some(What::Restored { kept_count: 2, pending_count: 3, .. }) =
+        local.events.iter().find(restored).map(|event| event.what.clone())
+    else {
+        panic!("it is told")
+    };
+    // Passes, reports and health go on.
+    local.submit(&job("more", 200, 4, "1", ""));
+    let machine = local.machine_of(stays, 0).unwrap();
+    local.cut_off[machine.index()] = true;
+    local.run_ms(20_000);
+    assert_eq!(local.count("stays", "running"), 2);
+    assert_ne!(local.machine_of(stays, 0), Some(machine));
+}
+
+#[test]
+fn a_restore_takes_in_machines_that_are_not_there_and_keeps_those_that_are() {
+    let mut local = Local::new(2, Settings::default());
+    let machine = |name: &str| {
+        let text = format!(r#"{{"name": "{name}", "cpu": 4, "ram": 4096}}"#);
+        (serde_json::from_str(&text).unwrap(), format!("{name}:1"))
+    };
+    local.ask(Op::RemoveMachine { machine: "m1".to_owned() }).unwrap();
+    let bytes = local.core.state().to_bytes();
+    local.ask(Op::AddMachines { machines: vec![machine("m1")] }).unwrap();
+    local.run_ms(4_000);
+    local.submit(&job("web", 200, 2, "1", r#", "different_machines": true"#));
+    local.run_ms(4_000);
+    assert_eq!(local.count("web", "running"), 2);
+    restore(&mut local, &bytes);
+    local.run_ms(6_000);
+    assert_eq!(alive(&local), [""; 0]);
+    // m1 was removed then, and is here now: it is used.
+    local.submit(&job("web", 200, 2, "1", r#", "different_machines": true"#));
+    local.run_ms(4_000);
+    assert_eq!(local.count("web", "running"), 2);
 }

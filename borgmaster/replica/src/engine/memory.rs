@@ -70,10 +70,15 @@ impl MemoryEngine {
 
     /// Flips a bit in the record of an entry. False: there is no such entry.
     pub fn rot(&mut self, index: u64) -> bool {
-        let Some(record) = self.current.entries.get_mut(&index) else { return false };
-        let middle = record.len() / 2;
-        record[middle] ^= 1;
-        true
+        let mut is_there = false;
+        for records in [&mut self.current, &mut self.synced] {
+            if let Some(record) = records.entries.get_mut(&index) {
+                let middle = record.len() / 2;
+                record[middle] ^= 1;
+                is_there = true;
+            }
+        }
+        is_there
     }
 }
 
@@ -112,8 +117,9 @@ impl Engine for MemoryEngine {
     }
 
     fn sync(&mut self) -> Result<(), StorageError> {
-        self.since.clear();
-        self.synced = self.current.clone();
+        for write in self.since.drain(..) {
+            self.synced.write(&write);
+        }
         Ok(())
     }
 }

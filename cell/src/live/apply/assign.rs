@@ -3,8 +3,6 @@
 //! Source: Borg (EuroSys '15) §3.4: the master accepts and applies what a scheduler asks for unless it is
 //! out of date; Omega (EuroSys '13) §3.4.
 
-use std::collections::BTreeMap;
-
 use super::{Context, Tally};
 use crate::borglet::{Incarnation, TaskKey};
 use crate::id::{JobId, MachineId, TaskId};
@@ -109,7 +107,6 @@ impl State {
     ) -> Result<Vec<TaskId>, Refusal> {
         let priority = self.cell.job(id.job).priority;
         let mut ids = Vec::with_capacity(victims.len());
-        let mut of_job: BTreeMap<JobId, u32> = BTreeMap::new();
         for &(key, incarnation) in victims {
             let victim = self.task_id(key).ok_or(Refusal::Victim)?;
             let (Phase::Running { place, .. } | Phase::Assigned(place)) = self.record(victim).phase
@@ -125,24 +122,21 @@ impl State {
                 return Err(Refusal::Victim);
             }
             ids.push(victim);
-            *of_job.entry(victim.job).or_default() += 1;
         }
-        for (job, count) in of_job {
-            if !self.can_disrupt(job, count) {
-                return Err(Refusal::DisruptionBudget);
-            }
+        if !self.can_disrupt(&ids) {
+            return Err(Refusal::DisruptionBudget);
         }
         Ok(ids)
     }
 
-    /// Whether so many more of a job's tasks may be disrupted.
-    pub(super) fn can_disrupt(&self, slot: JobId, count: u32) -> bool {
+    /// Whether these tasks may all be disrupted, and what is in those that are allocs.
+    pub(super) fn can_disrupt(&self, tasks: &[TaskId]) -> bool {
         #[cfg(debug_assertions)]
         if self.is_mutated(crate::live::Mutation::ForgetDisruption) {
             return true;
         }
-        let job = self.job_at(slot);
-        job.spec.max_disrupted.is_none_or(|max| job.disrupted.saturating_add(count) <= max)
+        let mut left = crate::live::DisruptionsLeft::new(self);
+        tasks.iter().all(|&task| left.take(task))
     }
 
     fn check_own_rules(&self, slot: JobId, machine: MachineId) -> Result<(), Refusal> {

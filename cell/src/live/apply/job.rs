@@ -13,7 +13,7 @@ use crate::job::{Job, JobKind, TaskState};
 use crate::live::outcome::{Change, Done, Outcome, Rejected, What};
 use crate::live::quota::Amounts;
 use crate::live::record::{AfterStop, JobEnd, JobRecord, Phase, TaskRecord};
-use crate::live::{State, hash};
+use crate::live::{EvictCause, State, hash};
 use crate::resources::Resources;
 use crate::spec::{JobSpec, SpecError, read_job, task_limit};
 
@@ -87,6 +87,11 @@ impl State {
         self.may_use_band(user, spec)?;
         let mut waits_for = BTreeSet::new();
         for (i, name) in spec.run.start_after.iter().enumerate() {
+            // Not after one of the same name that ended, either: it gives way to this one.
+            if *name == spec.name {
+                let problem = "a job cannot start after itself";
+                return Err(SpecError::new(format!("run.start_after[{i}]"), problem).into());
+            }
             let Some(before) = self.job(name) else {
                 let problem = format!("no job is called {name:?}");
                 return Err(SpecError::new(format!("run.start_after[{i}]"), problem).into());
@@ -310,6 +315,9 @@ impl State {
             job.version
         });
         self.resize(context, slot, spec, job, version);
+        for position in old.count..spec.count {
+            self.renew(TaskId { job: slot, position }, version);
+        }
         for position in 0..spec.count.min(old.count) {
             let id = TaskId { job: slot, position };
             let is_waiting = matches!(self.record(id).phase, Phase::Waiting { .. });
@@ -340,11 +348,14 @@ impl State {
         Ok(Done::Job { uid, version })
     }
 
-    /// What the job would be charged under a spec: tasks that ended stay ended.
+    /// What the job would be charged under a spec: tasks that ended stay ended, save for those that the job
+    /// was too small for.
     fn charge_after(&self, slot: JobId, spec: &JobSpec) -> Amounts {
-        let tasks = &self.job_at(slot).tasks;
+        let job = self.job_at(slot);
         let is_dead = |index: u32| {
-            tasks.get(index as usize).is_some_and(|task| matches!(task.phase, Phase::Dead { .. }))
+            let task = job.tasks.get(index as usize);
+            index < job.spec.count
+                && task.is_some_and(|task| matches!(task.phase, Phase::Dead { .. }))
         };
         (0..spec.count)
             .filter(|&index| !is_dead(index))
@@ -396,6 +407,37 @@ impl State {
         let job = self.job_at(slot);
         let left = job.spec.max_disrupted.map(|max| max.saturating_sub(job.disrupted));
         self.cell.jobs[slot.index()].max_disrupted = left;
+    }
+
+    /// A task that ended as its job shrank is a new one now that the job has grown again; one that has not
+    /// gone yet is once it has.
+    fn renew(&mut self, id: TaskId, version: u32) {
+        match self.record(id).phase {
+            Phase::Dead { .. } => {
+                let limit = task_limit(&self.job_at(id.job).spec, id.position).expect("admitted");
+                let new = self.new_task(limit, version);
+                self.change_task(id, |record| *record = new);
+                self.change_job(id.job, |job| job.alive += 1);
+                let key = self.key(id);
+                self.waiting.insert(key);
+                self.view(id, TaskState::Pending);
+            }
+            Phase::Stopping { place, deadline, then: AfterStop::Die } => {
+                let then = AfterStop::Requeue(EvictCause::Updated);
+                self.change_task(id, |record| {
+                    record.phase = Phase::Stopping { place, deadline, then };
+                    record.failures = 0;
+                    record.failed_on.clear();
+                    record.avoid.clear();
+                });
+                self.view(id, TaskState::Pending);
+            }
+            // It was added just now.
+            Phase::Waiting { .. }
+            | Phase::Assigned(_)
+            | Phase::Running { .. }
+            | Phase::Stopping { .. } => {}
+        }
     }
 
     pub(super) fn kill(

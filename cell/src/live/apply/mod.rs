@@ -4,12 +4,14 @@ mod assign;
 mod job;
 mod machine;
 mod observe;
+mod restore;
 mod task;
 mod user;
 
 use super::op::{Command, Entry, EvictCause, Op, Request, Timestamp};
 use super::outcome::{Applied, Change, Done, Event, Outcome, Rejected, What};
 use super::session::Session;
+use super::staged::check_part;
 use super::{Capability, State};
 use crate::id::MachineId;
 
@@ -104,6 +106,9 @@ impl State {
                 self.require(user, Capability::Machines)?;
                 Ok(settings.check()?)
             }
+            Op::RestorePart { .. } | Op::RestoreFinish { .. } => {
+                self.require(user, Capability::Machines)
+            }
             Op::Assign { .. }
             | Op::Observe { .. }
             | Op::Health { .. }
@@ -191,6 +196,16 @@ impl State {
                 self.expire(context);
                 Ok(Done::Done)
             }
+            Op::RestorePart { restore, offset, data } => {
+                self.require(user, Capability::Machines)?;
+                check_part(*offset, data)?;
+                self.stage(*restore, *offset, data)?;
+                Ok(Done::Done)
+            }
+            Op::RestoreFinish { restore, length, checksum } => {
+                self.require(user, Capability::Machines)?;
+                self.restore(context, *restore, *length, *checksum)
+            }
         }
     }
 
@@ -217,6 +232,9 @@ impl State {
             .collect();
         for id in idle {
             self.change_session(id, |entry| *entry = None);
+        }
+        if self.staged.as_ref().is_some_and(|staged| now.since_ms(staged.at) > keep) {
+            self.put_staged(None);
         }
         self.drop_dead_jobs(context);
     }
@@ -260,6 +278,8 @@ fn check_form(user: &str, op: &Op) -> Result<(), Rejected> {
             Ok(check_name("machine", machine)?)
         }
         Op::Configure(settings) => Ok(settings.check()?),
+        Op::RestorePart { offset, data, .. } => check_part(*offset, data),
+        Op::RestoreFinish { .. } => Ok(()),
         // No client may do what is the master's.
         Op::Assign { .. }
         | Op::Observe { .. }

@@ -154,7 +154,7 @@ impl State {
         if cause == EvictCause::MachineLost {
             return self.evict_lost(context, id, place);
         }
-        if is_voluntary(cause) && !self.can_disrupt(id.job, 1) {
+        if is_voluntary(cause) && !self.can_disrupt(&[id]) {
             return false;
         }
         self.stop(context, id, AfterStop::Requeue(cause));

@@ -1,5 +1,7 @@
 //! The steps of a task's life, each with its part in accounts, queues and hashes.
 
+use std::collections::BTreeSet;
+
 use super::user::{band_of, charge_of};
 use super::{Context, is_voluntary};
 use crate::borglet::Incarnation;
@@ -320,24 +322,23 @@ impl State {
     fn end_job(&mut self, context: &mut Context, slot: crate::id::JobId) {
         let at = self.now;
         let job = self.job_at(slot);
-        let has_failed = job
-            .tasks
-            .iter()
-            .any(|task| matches!(task.phase, Phase::Dead { cause: DeathCause::Failed(_), .. }));
-        let end = match (job.is_killed, has_failed) {
-            (true, _) => JobEnd::Killed,
-            (false, true) => JobEnd::Failed,
-            (false, false) => JobEnd::Finished,
-        };
+        let end = job.end();
         let (uid, name) = (job.uid, job.name.clone());
         self.change_job(slot, |job| job.ended = Some((at, end)));
         self.dead.insert((at, uid));
         context.event(at, What::Ended { job: name, end });
         if end == JobEnd::Finished {
+            let mut inside = BTreeSet::new();
             for dependent in self.dependents.remove(&uid).unwrap_or_default() {
-                if let Some(&slot) = self.slots.get(&dependent) {
-                    self.change_job(slot, |job| job.waits_for.remove(&uid));
+                let Some(&slot) = self.slots.get(&dependent) else { continue };
+                self.change_job(slot, |job| job.waits_for.remove(&uid));
+                // A job in an alloc set names it for as long as there is a record of the job.
+                if self.job_at(slot).alloc_set == Some(uid) {
+                    inside.insert(dependent);
                 }
+            }
+            if !inside.is_empty() {
+                self.dependents.insert(uid, inside);
             }
         }
     }

@@ -52,6 +52,10 @@ pub fn describe(state: &State, event: &Event) -> String {
                 MachineStep::Removed => format!("machine {name} removed"),
             }
         }
+        What::Restored { from_index, kept_count, pending_count } => format!(
+            "cell restored from its state at index {from_index}: {kept_count} tasks go on undisturbed, \
+             {pending_count} are pending again"
+        ),
     }
 }
 
@@ -95,6 +99,7 @@ pub fn describe_left(left: &Left) -> String {
     match left {
         Left::Evicted(cause) => format!("evicted: {}", cause.name()),
         Left::Exited(cause) => format!("ended: {}", describe_exit(cause)),
+        Left::Restored => "the cell was restored from an earlier state".to_owned(),
         Left::NotStarted => "the place chosen for it came to nothing".to_owned(),
     }
 }

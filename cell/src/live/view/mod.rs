@@ -354,8 +354,12 @@ pub struct Why {
 /// How many more tasks of a job would fit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fits {
-    /// So many.
+    /// So many that a pass would place, preempting where it may.
     pub count: u64,
+    /// So many of them without preempting anyone.
+    pub free_count: u64,
+    /// So many tasks would be preempted for the others.
+    pub victim_count: u64,
     /// Whether counting stopped there, so that more might fit.
     pub is_at_least: bool,
     /// What keeps the next one off each host.

@@ -50,6 +50,7 @@ impl Watch {
                 | Change::JobGone(_)
                 | Change::Recharged(_)
                 | Change::Machines
+                | Change::Restored
                 | Change::Open(..)
                 | Change::Wanted(_) => {}
             }

@@ -148,7 +148,9 @@ pub(super) const fn is_from_outside(op: &Op) -> bool {
         | Op::Drain { .. }
         | Op::Repair { .. }
         | Op::RemoveMachine { .. }
-        | Op::Configure(_) => true,
+        | Op::Configure(_)
+        | Op::RestorePart { .. }
+        | Op::RestoreFinish { .. } => true,
         Op::Assign { .. }
         | Op::Observe { .. }
         | Op::Health { .. }

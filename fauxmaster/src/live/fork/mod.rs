@@ -20,6 +20,7 @@ mod replay;
 mod side;
 
 use cell::file::{CellFile, NotHeld};
+use cell::live::{Entry, Op};
 use scheduler::Policy;
 use serde::Serialize;
 
@@ -65,18 +66,41 @@ pub struct ForkReport {
     pub fork_hash: String,
 }
 
+/// Why a log cannot be forked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ForkError {
+    /// The file does not hold an index.
+    #[error(transparent)]
+    NotHeld(#[from] NotHeld),
+    /// What came after it did not come of what was before.
+    #[error(
+        "the cell was restored by entry {index}: fork up to the entry before it, or from it on"
+    )]
+    Restored {
+        /// The entry.
+        index: u64,
+    },
+}
+
 /// Forks at the index `from` and goes on to `until`.
 ///
 /// # Errors
-/// If the file does not hold one of them.
+/// If the file does not hold one of them, or the cell was restored in between.
 pub fn fork(
     file: &CellFile,
     from: u64,
     until: u64,
     options: &ForkOptions,
-) -> Result<ForkReport, NotHeld> {
+) -> Result<ForkReport, ForkError> {
     let start = file.state_at(from)?;
     let log = file.log_between(from, until)?;
+    let is_restored = |(_, entry): &&(u64, Option<Entry>)| {
+        let mut commands = entry.iter().flat_map(|entry| &entry.commands);
+        commands.any(|command| matches!(command.op, Op::RestoreFinish { .. }))
+    };
+    if let Some(&(index, _)) = log.iter().find(is_restored) {
+        return Err(ForkError::Restored { index });
+    }
     let recorded_policy = start.settings().policy.clone();
     let begin = start.now();
     let recording = Recording::of(&start, log);

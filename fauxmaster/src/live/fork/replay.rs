@@ -199,7 +199,8 @@ impl<'a> Replay<'a> {
                 | What::Machine { .. }
                 | What::Submitted { .. }
                 | What::Updated { .. }
-                | What::Ended { .. } => {}
+                | What::Ended { .. }
+                | What::Restored { .. } => {}
             }
         }
         let begun = self.watch.follow(&self.side.state, &applied.changes);
@@ -326,7 +327,9 @@ impl<'a> Replay<'a> {
             | Op::Drain { .. }
             | Op::Repair { .. }
             | Op::RemoveMachine { .. }
-            | Op::Configure(_) => None,
+            | Op::Configure(_)
+            | Op::RestorePart { .. }
+            | Op::RestoreFinish { .. } => None,
         }
     }
 

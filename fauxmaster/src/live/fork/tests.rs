@@ -138,3 +138,22 @@ proptest! {
         prop_assert_eq!(fork.side.report(), again.side.report());
     }
 }
+
+#[test]
+fn a_log_is_not_forked_across_a_restore() {
+    let mut cell = Recorder::new("best-fit", 2);
+    let bytes = cell.state.to_bytes();
+    cell.checkpoint();
+    cell.submit(&job("web", 200, 1, "1", ""), None).unwrap();
+    cell.run(Op::RestorePart { restore: 1, offset: 0, data: bytes.as_slice().into() }).unwrap();
+    let (length, checksum) = (bytes.len() as u64, cell::live::restore_checksum(&bytes));
+    cell.run(Op::RestoreFinish { restore: 1, length, checksum }).unwrap();
+    let restored = cell.state.index();
+    cell.pass_time(2);
+    let file = CellFile::read(&cell.file()[..]).unwrap();
+    let (first, last) = (file.first_index(), file.last_index());
+    let ask = |from, until| fork(&file, from, until, &options("best-fit")).map(|_| ());
+    assert_eq!(ask(first, last), Err(ForkError::Restored { index: restored }));
+    assert_eq!(ask(first, restored - 1), Ok(()));
+    assert_eq!(ask(restored, last), Ok(()));
+}
