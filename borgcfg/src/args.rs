@@ -125,7 +125,9 @@ pub(crate) enum Command {
     ///
     /// Example: borgcfg checkpoint --out today.cell; fauxmaster load today.cell why hello/0
     Checkpoint(file::CheckpointArgs),
-    /// Put the cell of a file in place of an empty one
+    /// Put the state of a file in place of all that the cell holds
+    ///
+    /// Machines stay. A task that still runs where the file has it goes on; the others of the file are pending.
     ///
     /// Example: borgcfg restore today.cell --yes
     Restore(file::RestoreArgs),

@@ -82,6 +82,8 @@ impl From<Status> for Trouble {
 pub(crate) enum Repeat {
     /// It only reads, or its number sees to it that it is done once.
     Freely,
+    /// The same, of what takes long: a replica that says nothing is given all the time there is.
+    Patiently,
     /// Only where it surely was not done.
     IfNotDone,
 }
@@ -139,7 +141,7 @@ impl Client {
                     // Half of what is left, so that another can be asked if this one says nothing.
                     let patience = match repeat {
                         Repeat::Freely => left / 2,
-                        Repeat::IfNotDone => left,
+                        Repeat::Patiently | Repeat::IfNotDone => left,
                     };
                     match timeout(patience, attempt(service)).await {
                         Ok(Ok(answer)) => return Ok(answer),
@@ -228,7 +230,7 @@ impl Client {
                 | Code::Aborted
                 | Code::Internal
                 | Code::Unavailable => match repeat {
-                    Repeat::Freely => Ok(Next::Other),
+                    Repeat::Freely | Repeat::Patiently => Ok(Next::Other),
                     Repeat::IfNotDone => Err(unknown(status.message())),
                 },
             },
@@ -329,16 +331,20 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// Has the cell changed.
-    pub(crate) async fn change(&mut self, op: Op) -> Result<Done, Failure> {
+    /// The name of the next request.
+    pub(crate) fn next(&mut self) -> Request {
         self.sequence += 1;
-        let request = Request {
+        Request {
             user: self.user.to_owned(),
             session: self.number,
             sequence: self.sequence,
             answered_below: self.sequence,
-        };
-        let message = wire::MutateRequest::try_from(Mutation { request, op })?;
+        }
+    }
+
+    /// Has the cell changed.
+    pub(crate) async fn change(&mut self, op: Op) -> Result<Done, Failure> {
+        let message = wire::MutateRequest::try_from(Mutation { request: self.next(), op })?;
         self.client
             .ask(Repeat::Freely, |mut service| {
                 let message = message.clone();

@@ -17,7 +17,7 @@ use tempfile::NamedTempFile;
 use tokio::time::timeout;
 
 use crate::args::Options;
-use crate::client::{Client, Repeat, answer};
+use crate::client::{Client, Repeat, Session, answer};
 use crate::failure::Failure;
 use crate::output;
 use crate::show;
@@ -37,6 +37,9 @@ pub(crate) struct RestoreArgs {
     /// The file
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Take the state at this index of the log; without it the last that the file holds
+    #[arg(long, value_name = "INDEX")]
+    until: Option<u64>,
     /// Do it: without it the file is only checked
     #[arg(long)]
     yes: bool,
@@ -156,23 +159,27 @@ pub(crate) async fn restore(
     let held = CellFile::read(&bytes[..]).map_err(|error| bad(&error))?;
     let total_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let mut report = Report::of(path, total_bytes, &held);
+    let until_index = args.until;
+    if let Some(index) = until_index {
+        held.state_at(index).map_err(|error| bad(&format_args!("--until: {error}")))?;
+    }
     if !args.yes {
-        let problem = "it is whole, and nothing was done; --yes puts it in place of an empty cell";
+        let problem =
+            "it is whole, and nothing was done; --yes puts it in place of all that the cell holds";
         return Err(Failure::BadInput(format!("{}: {problem}", report.text())));
     }
-    let start = RestorePart::Start {
-        user: options.user()?.to_owned(),
-        total_bytes,
-        until_index: None,
-        request: None,
-    };
+    let user = options.user()?;
+    let mut session = Session::open(client, user).await?;
+    let request = Some(session.next());
+    let start = RestorePart::Start { user: user.to_owned(), total_bytes, until_index, request };
     let chunks = bytes.chunks(CHUNK_BYTES_MAX);
     let parts = std::iter::once(start)
         .chain(chunks.map(|chunk| RestorePart::Data(FileChunk(chunk.to_vec()))));
     let parts: Vec<wire::RestoreRequest> =
         parts.map(TryInto::try_into).collect::<Result<_, _>>()?;
-    let restored: Restored = client
-        .ask(Repeat::IfNotDone, |mut service| {
+    let restored: Restored = session
+        .client()
+        .ask(Repeat::Patiently, |mut service| {
             let parts = parts.clone();
             async move { answer(service.restore(tokio_stream::iter(parts)).await) }
         })

@@ -37,7 +37,7 @@ pub(crate) async fn run(
     let query = FitsQuery { spec, is_alloc_set, consistency: client.consistency() };
     let message = wire::FitsRequest::try_from(query)?;
     let fits: Fits = client
-        .ask(Repeat::Freely, |mut service| {
+        .ask(Repeat::Patiently, |mut service| {
             let message = message.clone();
             async move { answer(service.fits(message).await) }
         })
@@ -78,6 +78,13 @@ fn of_fits(name: &str, fits: &Fits) -> String {
         count(fits.count, "more task"),
         fits.index
     );
+    if fits.free_count < fits.count {
+        text.push_str(&format!(
+            "\n{} of them in free room; for the others {} would be preempted",
+            grouped(fits.free_count),
+            count(fits.victim_count, "task")
+        ));
+    }
     if !fits.stopped_by.is_empty() {
         let columns = [Column::Words("what stops the next one"), Column::Numbers("hosts")];
         let rows = fits.stopped_by.iter().map(|it| vec![it.text.clone(), grouped(it.host_count)]);

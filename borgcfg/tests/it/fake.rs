@@ -117,7 +117,10 @@ impl Cell for Fake {
         let mut total_bytes = None;
         while let Some(part) = parts.message().await? {
             match part.part.unwrap() {
-                Part::Start(start) => total_bytes = Some(start.total_bytes),
+                Part::Start(start) => {
+                    total_bytes = Some(start.total_bytes);
+                    self.asked.lock().unwrap().extend(start.id);
+                }
                 Part::Data(data) => self.restored.lock().unwrap().extend(data),
             }
         }

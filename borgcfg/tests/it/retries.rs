@@ -95,4 +95,7 @@ async fn a_file_is_restored_only_if_it_is_whole_and_meant() {
     let report = run(at, &["restore", &file, "--yes", "--json"]).await.json();
     assert_eq!(report["restored_index"], 99);
     assert_eq!(*fake.restored.lock().unwrap(), whole);
+    // Its number is one of a session: it is carried out once.
+    let last = fake.asked.lock().unwrap().last().cloned().unwrap();
+    assert_eq!((last.session, last.sequence), (7, 1));
 }
