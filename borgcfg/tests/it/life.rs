@@ -117,3 +117,34 @@ fn machines_are_drained_and_opened_and_settings_changed() {
     assert_eq!(given, "bob: machines\n");
     cell.borgcfg(&["machines", "drain", "m-1", "--user", "bob"]).out();
 }
+
+#[test]
+fn a_checkpoint_brings_a_killed_job_back() {
+    let cell = Cell::alone().with_machines(1);
+    cell.borgcfg(&["submit", &example("master/hello.yaml"), "--wait=60s"]).out();
+    let file = cell.file("today.cell", "what was there before");
+    let report = cell.borgcfg(&["checkpoint", "--out", &file, "--json"]).json();
+    let last = report["last_index"].as_u64().unwrap();
+    assert!(last > 0 && report["first_index"].as_u64().unwrap() <= last, "{report}");
+    cell.borgcfg(&["kill", "hello"]).out();
+    let state = || cell.borgcfg(&["status", "hello", "--json"]).json()["job"]["ended"].clone();
+    until("it is killed", || (!state().is_null()).then_some(()));
+    let restored = cell.borgcfg(&["restore", &file, "--yes", "--json"]).json();
+    assert!(restored["restored_index"].as_u64().unwrap() > last, "{restored}");
+    assert!(state().is_null(), "it is back");
+    until("it runs again", || {
+        let report = cell.borgcfg(&["status", "hello", "--json"]).json();
+        (report["job"]["counts"]["running"] == 3).then_some(())
+    });
+}
+
+#[test]
+fn more_tasks_are_counted_for_a_job_and_for_a_file() {
+    let cell = Cell::alone().with_machines(2);
+    cell.borgcfg(&["submit", &example("master/hello.yaml"), "--wait=60s"]).out();
+    // Two machines of 32 cores, of which 1.5 are taken.
+    let count = |what: &str| cell.borgcfg(&["fits", what, "--json"]).json()["count"].clone();
+    assert_eq!(count("hello"), 125);
+    let file = cell.file("large.yaml", "name: large\npriority: 50\nlimit: {cpu: 10, ram: 1GiB}\n");
+    assert_eq!(count(&file), 6);
+}
