@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use borgmaster_core::decode;
 use borgmaster_replica::EntryKind;
 use borgmaster_replica::server::Server;
-use cell::live::{Applied, Entry, Op, Rejected, State};
+use cell::live::{Applied, Entry, Rejected, State};
 
+use crate::coverage::op_name;
 use crate::history::History;
 use crate::invariant::agreement::Agreement;
 use crate::invariant::{self, Invariant, Step, Totals};
@@ -90,31 +91,5 @@ impl Oracle {
             }
         }
         Ok(())
-    }
-}
-
-/// The name of a kind of operation.
-pub(crate) const fn op_name(op: &Op) -> &'static str {
-    match op {
-        Op::OpenSession => "open session",
-        Op::Submit { .. } => "submit",
-        Op::Update { .. } => "update",
-        Op::Undo { .. } => "undo",
-        Op::Kill { .. } => "kill",
-        Op::SetQuota(_) => "set quota",
-        Op::SetCapabilities { .. } => "set capabilities",
-        Op::AddMachines { .. } => "add machines",
-        Op::Drain { .. } => "drain",
-        Op::Repair { .. } => "repair",
-        Op::RemoveMachine { .. } => "remove machine",
-        Op::Configure(_) => "configure",
-        Op::Assign { .. } => "assign",
-        Op::Observe { .. } => "observe",
-        Op::Health { .. } => "health",
-        Op::Evict { .. } => "evict",
-        Op::Reserve { .. } => "reserve",
-        Op::Expire => "expire",
-        Op::RestorePart { .. } => "restore part",
-        Op::RestoreFinish { .. } => "restore finish",
     }
 }

@@ -5,6 +5,7 @@
 //! if who carried it out dies soon afterwards.
 
 use super::*;
+use crate::coverage::{self, op_row};
 
 /// What was done so long before a crash, in milliseconds of virtual time, has a crash after it.
 const SOON_MS: u64 = 1_000;
@@ -104,7 +105,9 @@ impl World {
     /// Lets a crash wait for an operation.
     pub(super) fn arm(&mut self, is_torn: bool, lasts: u64) {
         let others = ["timer transfer", "timer checkpoint", "rpc refusal", "rpc answer"];
-        let rows = if self.random.random_range(0..3) == 0 { &others[..] } else { &OP_ROWS[..] };
+        let can_meet = |row: &&str| coverage::reason(row, Column::CrashBefore).is_none();
+        let ops: Vec<&str> = coverage::OPS.into_iter().filter(can_meet).collect();
+        let rows = if self.random.random_range(0..3) == 0 { &others[..] } else { &ops[..] };
         let row = rows[self.random.random_range(0..rows.len())];
         let is_before = self.random.random_range(0..2) == 0;
         self.armed = Some(Armed { row, is_before, is_torn, lasts, seen: u64::MAX });
@@ -215,5 +218,5 @@ pub(super) fn row_of_input(input: &AgentInput) -> Option<&'static str> {
 
 fn rows_of(entries: &[borgmaster_replica::Entry]) -> BTreeSet<&'static str> {
     let decoded = entries.iter().filter_map(|entry| borgmaster_core::decode(&entry.data).ok());
-    decoded.flat_map(|entry| entry.commands).map(|command| row_of(&command.op)).collect()
+    decoded.flat_map(|entry| entry.commands).map(|command| op_row(&command.op)).collect()
 }

@@ -22,13 +22,13 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use crate::clients::{Ask, Client, Next};
-use crate::coverage::{Column, Coverage};
+use crate::coverage::{Column, Coverage, op_name};
 use crate::faults::Fault;
 use crate::invariant::convergence;
 use crate::machines::{self, Machines};
 use crate::masters::{Master, Mutations, TICK_MS};
 use crate::network::{Network, Place};
-use crate::oracle::{Oracle, op_name};
+use crate::oracle::Oracle;
 use crate::tasks;
 use crate::trace::Trace;
 use crate::{Stream, stream};
@@ -561,53 +561,6 @@ impl World {
             format_args!("replica {id} dies, {surviving} of {unsynced} writes are left"),
         );
         self.asked.retain(|_, (master, _, _)| *master != id);
-    }
-}
-
-/// The rows of the operations of the log.
-const OP_ROWS: [&str; 18] = [
-    "op open session",
-    "op submit",
-    "op update",
-    "op undo",
-    "op kill",
-    "op set quota",
-    "op set capabilities",
-    "op add machines",
-    "op drain",
-    "op repair",
-    "op remove machine",
-    "op configure",
-    "op assign",
-    "op observe",
-    "op health",
-    "op evict",
-    "op reserve",
-    "op expire",
-];
-
-fn row_of(op: &Op) -> &'static str {
-    match op {
-        Op::OpenSession => "op open session",
-        Op::Submit { .. } => "op submit",
-        Op::Update { .. } => "op update",
-        Op::Undo { .. } => "op undo",
-        Op::Kill { .. } => "op kill",
-        Op::SetQuota(_) => "op set quota",
-        Op::SetCapabilities { .. } => "op set capabilities",
-        Op::AddMachines { .. } => "op add machines",
-        Op::Drain { .. } => "op drain",
-        Op::Repair { .. } => "op repair",
-        Op::RemoveMachine { .. } => "op remove machine",
-        Op::Configure(_) => "op configure",
-        Op::Assign { .. } => "op assign",
-        Op::Observe { .. } => "op observe",
-        Op::Health { .. } => "op health",
-        Op::Evict { .. } => "op evict",
-        Op::Reserve { .. } => "op reserve",
-        Op::Expire => "op expire",
-        Op::RestorePart { .. } => "op restore part",
-        Op::RestoreFinish { .. } => "op restore finish",
     }
 }
 
