@@ -114,10 +114,21 @@ pub(crate) async fn submit(
     let jobs = read_jobs(&args.file)?;
     let mut report = Report::new(options);
     let done = submit_all(jobs, user, client, &mut report).await;
-    let names: Vec<String> = report.done.iter().map(|it: &Changed| it.name.clone()).collect();
+    end(report, done, args.wait, options, client).await
+}
+
+/// Says what was done, also where not all of it was; then waits for it, if that is asked for.
+async fn end(
+    report: Report<Changed>,
+    done: Result<(), Failure>,
+    most: Option<Duration>,
+    options: &Options,
+    client: &mut Client,
+) -> Result<(), Failure> {
+    let names: Vec<String> = report.done.iter().map(|it| it.name.clone()).collect();
     report.end()?;
     done?;
-    match args.wait {
+    match most {
         Some(most) => wait(client, &names, most, options.json).await,
         None => Ok(()),
     }
@@ -159,13 +170,7 @@ pub(crate) async fn update(
         (None, Some(file)) => update_all(read_jobs(file)?, user, client, &mut report).await,
         (None, None) => Ok(()),
     };
-    let names: Vec<String> = report.done.iter().map(|it: &Changed| it.name.clone()).collect();
-    report.end()?;
-    done?;
-    match args.wait {
-        Some(most) => wait(client, &names, most, options.json).await,
-        None => Ok(()),
-    }
+    end(report, done, args.wait, options, client).await
 }
 
 async fn update_all(
