@@ -46,15 +46,7 @@ fn draw(
 
 /// `n` with groups of thousands: `126,442`.
 pub(crate) fn grouped(n: impl Into<u64>) -> String {
-    let digits = n.into().to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    indicatif::HumanCount(n.into()).to_string()
 }
 
 /// A number of things: `1 task`, `1,200 tasks`.

@@ -29,15 +29,7 @@ pub fn percent(share: f64) -> String {
 /// `n` with thin groups of thousands: `126,442`.
 #[must_use]
 pub fn grouped(n: usize) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    indicatif::HumanCount(n as u64).to_string()
 }
 
 fn memory(bytes: Option<u64>) -> String {
