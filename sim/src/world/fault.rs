@@ -128,9 +128,7 @@ impl World {
             }
             Fault::MachineReboot => {
                 let machine = self.any_machine();
-                self.meet_crash(Place::Machine(machine));
-                self.machines.borglets[machine as usize].reboot(self.now);
-                self.settle_wake(machine);
+                self.reboot(machine);
                 vec![Place::Machine(machine)]
             }
             Fault::BorgletRestart => {

@@ -104,7 +104,14 @@ impl World {
 
     /// Lets a crash wait for an operation.
     pub(super) fn arm(&mut self, is_torn: bool, lasts: u64) {
-        let others = ["timer transfer", "timer checkpoint", "rpc refusal", "rpc answer"];
+        let others = [
+            "timer transfer",
+            "timer checkpoint",
+            "rpc refusal",
+            "rpc answer",
+            "rpc poll",
+            "rpc wanted",
+        ];
         let can_meet = |row: &&str| coverage::reason(row, Column::CrashBefore).is_none();
         let ops: Vec<&str> = coverage::OPS.into_iter().filter(can_meet).collect();
         let rows = if self.random.random_range(0..3) == 0 { &others[..] } else { &ops[..] };
@@ -126,7 +133,8 @@ impl World {
                 let at = self.done.get(&(Place::Master(id), row));
                 at.is_some_and(|&at| at + SOON_MS >= self.now)
             }
-            "rpc refusal" | "rpc answer" => false,
+            // As they are sent: see [`World::fire_before`].
+            row if row.starts_with("rpc") => false,
             row => {
                 let reached =
                     if armed.is_before { node.last_index() } else { server.state().index() };
@@ -159,8 +167,20 @@ impl World {
                 *self.summary.faults.entry(Fault::ClientRestart).or_default() += 1;
                 self.push(armed.lasts, Event::FaultEnds(Fault::ClientRestart, places));
             }
-            Place::Client(_) | Place::Machine(_) => {}
+            Place::Client(_) => {}
+            Place::Machine(machine) => {
+                self.armed = None;
+                self.reboot(machine);
+                *self.summary.faults.entry(Fault::MachineReboot).or_default() += 1;
+            }
         }
+    }
+
+    /// A machine goes down and comes up again.
+    pub(super) fn reboot(&mut self, machine: u32) {
+        self.meet_crash(Place::Machine(machine));
+        self.machines.borglets[machine as usize].reboot(self.now);
+        self.settle_wake(machine);
     }
 
     /// A client dies; it, if it has to be told to go on.
