@@ -62,7 +62,7 @@ fn job(index: usize, priority: u16, milli_cpu: u64, ram_gib: u64, task_count: u3
 
 fn cell_of(machines: Vec<Machine>, jobs: Vec<Job>) -> Cell {
     let users = (0..USER_COUNT).map(|index| format!("user-{index}")).collect();
-    Cell { machines, users, jobs, ..Cell::default() }
+    Cell { machines: machines.into(), users, jobs: jobs.into(), ..Cell::default() }
 }
 
 /// A machine has 4 cores and runs four batch tasks of 0.9; an arrival asks for 3.

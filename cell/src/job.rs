@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::band::Priority;
 use crate::constraint::Constraint;
+use crate::cow::CowVec;
 use crate::id::{JobId, MachineId, TaskId, UserId};
 use crate::machine::DomainKind;
 use crate::resources::Resources;
@@ -52,7 +53,7 @@ pub struct Job {
     /// can be simultaneously down"); `None`: any number.
     pub max_disrupted: Option<u32>,
     /// Its tasks, by ascending index.
-    pub tasks: Vec<Task>,
+    pub tasks: CowVec<Task>,
 }
 
 /// How a job's tasks spread over the domains of one kind.

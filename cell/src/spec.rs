@@ -519,7 +519,7 @@ pub fn read_job(
         alloc_set,
         tied_to_machines: spec.tied_to_machines,
         max_disrupted: spec.max_disrupted,
-        tasks,
+        tasks: tasks.into(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! The state of a cell: its machines, users, jobs and alloc sets.
 
+use crate::cow::CowVec;
 use crate::id::{JobId, MachineId, TaskId, UserId};
 use crate::job::{Job, JobKind, Task, TaskState};
 use crate::kube;
@@ -9,11 +10,11 @@ use crate::machine::Machine;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cell {
     /// Machines, by [`MachineId`].
-    pub machines: Vec<Machine>,
+    pub machines: CowVec<Machine>,
     /// Users' names, by [`UserId`].
     pub users: Vec<String>,
     /// Jobs and alloc sets, by [`JobId`], in the order of their submission.
-    pub jobs: Vec<Job>,
+    pub jobs: CowVec<Job>,
     /// What Kubernetes' objects say beyond that, where the cell was read from such objects.
     pub kube: Option<Box<kube::Objects>>,
 }

@@ -141,11 +141,11 @@ fn drawn(
             alloc_set: None,
             tied_to_machines: false,
             max_disrupted: None,
-            tasks: vec![Task::new(0, limit)],
+            tasks: vec![Task::new(0, limit)].into(),
         });
     }
     let users = vec!["inflation".to_owned()];
-    Ok(Cell { machines: trace.cell.machines.clone(), users, jobs, ..Cell::default() })
+    Ok(Cell { machines: trace.cell.machines.clone(), users, jobs: jobs.into(), ..Cell::default() })
 }
 
 /// Lets the tasks arrive again, each going where the plan put it, and looks at every percent.

@@ -58,13 +58,13 @@ pub(crate) fn read(
         hash.add(file.name(), file);
     }
     let mut cell = Cell { users: vec![USER.to_owned()], ..Cell::default() };
-    cell.machines = read_nodes(&nodes, examiner)?;
+    cell.machines = read_nodes(&nodes, examiner)?.into();
     let models: BTreeSet<&str> = cell
         .machines
         .iter()
         .filter_map(|machine| machine.attributes.get(GPU_MODEL).map(String::as_str))
         .collect();
-    cell.jobs = read_pods(&pods, &models, examiner)?;
+    cell.jobs = read_pods(&pods, &models, examiner)?.into();
     Ok(cell)
 }
 
@@ -140,7 +140,7 @@ fn read_pod(
         alloc_set: None,
         tied_to_machines: false,
         max_disrupted: None,
-        tasks: vec![Task::new(0, limit)],
+        tasks: vec![Task::new(0, limit)].into(),
     })
 }
 

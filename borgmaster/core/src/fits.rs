@@ -96,7 +96,7 @@ impl FitsRequest {
                 (slot, first)
             }
             None => {
-                cell.jobs.push(cell::Job { tasks: Vec::new(), ..wanted });
+                cell.jobs.push(cell::Job { tasks: cell::CowVec::default(), ..wanted });
                 (JobId::from_index(cell.jobs.len() - 1), 0)
             }
         };
@@ -183,7 +183,7 @@ impl Core {
         spec: &JobSpec,
         kind: JobKind,
     ) -> Result<(FitsRequest, Policy, u64), SpecError> {
-        let rooms = self.planner.rooms(&self.state).clone();
+        let rooms = Rooms::clone(self.planner.rooms(&self.state));
         let request = FitsRequest::new(&self.state, rooms, spec, kind)?;
         Ok((request, self.policy(), self.config.seed))
     }

@@ -7,11 +7,12 @@
 //! Source: Borg (EuroSys '15) §3.2 and §3.4; Omega (EuroSys '13).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use cell::borglet::TaskKey;
 use cell::live::{Assignment, Change, Entry, Op, Phase, State, Target, Timestamp};
 use cell::{Cell, JobId, TaskId};
-use scheduler::{PassOptions, Policy, QueueOrder, Rooms, Snapshot, Speed, pass};
+use scheduler::{PassOptions, Policy, QueueOrder, Rooms, Snapshot, Speed, pass_on};
 
 use crate::rooms::LiveRooms;
 use crate::{Core, Output, PROPOSE_AGAIN_MS};
@@ -47,7 +48,7 @@ pub(crate) struct Planner {
 pub struct PlanRequest {
     scheduler: u32,
     cell: Cell,
-    rooms: Rooms,
+    rooms: Arc<Rooms>,
     queue: Vec<TaskId>,
     /// The number of the job in each slot; 0: none.
     uids: Vec<u64>,
@@ -81,7 +82,7 @@ impl PlanRequest {
     /// Plans. The same request gives the same plan.
     #[must_use]
     pub fn run(self) -> PlanResult {
-        let snapshot = Snapshot::resume(&self.cell, self.rooms);
+        let snapshot = Snapshot::resume(&self.cell, Arc::unwrap_or_clone(self.rooms));
         let options = PassOptions {
             policy: self.policy,
             queue: QueueOrder::RoundRobin,
@@ -89,7 +90,7 @@ impl PlanRequest {
             speed: Speed::default(),
             pending_limit: None,
         };
-        let plan = pass(&snapshot, &self.queue, &options);
+        let plan = pass_on(snapshot, &self.queue, &options);
         let key = |id: TaskId| TaskKey { job: self.uids[id.job.index()], index: id.position };
         let planned = plan.assignments.iter().map(|assignment| Planned {
             task: key(assignment.task),
@@ -121,7 +122,7 @@ impl Planner {
     }
 
     /// The rooms of the state that was followed.
-    pub(crate) fn rooms(&mut self, state: &State) -> &Rooms {
+    pub(crate) fn rooms(&mut self, state: &State) -> &Arc<Rooms> {
         self.rooms.get(state)
     }
 
@@ -145,7 +146,7 @@ impl Planner {
 impl Core {
     /// The snapshot as schedulers see it now, for questions.
     pub fn with_snapshot<T>(&mut self, ask: impl FnOnce(&Snapshot<'_>) -> T) -> T {
-        let rooms = self.planner.rooms.get(&self.state).clone();
+        let rooms = Rooms::clone(self.planner.rooms.get(&self.state));
         ask(&Snapshot::resume(self.state.cell(), rooms))
     }
 
@@ -195,7 +196,7 @@ impl Core {
             keys.truncate(PASS_TASK_COUNT_MAX);
         }
         let queue = keys.iter().filter_map(|key| state.task_id(*key)).collect();
-        let rooms = planner.rooms.get(state).clone();
+        let rooms = Arc::clone(planner.rooms.get(state));
         planner.pass_count += 1;
         let mut uids = vec![0; state.cell().jobs.len()];
         for (slot, job) in state.jobs() {

@@ -72,7 +72,12 @@ impl State {
             let tasks = self.living_tasks(slot).map(task).collect();
             Job { alloc_set, tasks, ..job.clone() }
         });
-        Cell { jobs: jobs.collect(), machines, users: self.cell.users.clone(), kube: None }
+        Cell {
+            jobs: jobs.collect(),
+            machines: machines.into(),
+            users: self.cell.users.clone(),
+            kube: None,
+        }
     }
 
     /// The tasks of a job that are neither dead nor dying, in their order.

@@ -52,6 +52,7 @@ pub(crate) use self::session::Session;
 use self::staged::Staged;
 use crate::band::Band;
 use crate::borglet::TaskKey;
+use crate::cow::CowVec;
 use crate::id::{JobId, MachineId, TaskId, UserId};
 use crate::job::{Host, Job, JobKind};
 use crate::state::Cell;
@@ -325,6 +326,13 @@ impl State {
         ((key.index as usize) < tasks.len()).then_some(TaskId { job: slot, position: key.index })
     }
 
+    /// Whether a job has the slot, and so many tasks.
+    #[must_use]
+    pub fn has_task(&self, id: TaskId) -> bool {
+        let job = self.jobs.get(id.job.index()).and_then(Option::as_ref);
+        job.is_some_and(|job| (id.position as usize) < job.tasks.len())
+    }
+
     /// The task's key.
     ///
     /// # Panics
@@ -474,7 +482,7 @@ impl State {
             alloc_set: None,
             tied_to_machines: false,
             max_disrupted: None,
-            tasks: Vec::new(),
+            tasks: CowVec::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::account::Account;
 use super::op::{EvictCause, Timestamp};
 use crate::borglet::{ExitCause, Incarnation};
+use crate::cow::CowVec;
 use crate::id::{MachineId, TaskId};
 use crate::job::{Host, JobKind};
 use crate::resources::Resources;
@@ -41,7 +42,7 @@ pub struct JobRecord {
     /// When and how it ended.
     pub ended: Option<(Timestamp, JobEnd)>,
     /// Its tasks, by index.
-    pub tasks: Vec<TaskRecord>,
+    pub tasks: CowVec<TaskRecord>,
     /// Its name, for events.
     #[serde(skip)]
     pub(super) name: Arc<str>,

@@ -61,7 +61,7 @@ pub fn fits(
     policy: &Policy,
     seed: u64,
 ) -> anyhow::Result<FitsReport> {
-    let rooms = LiveRooms::default().get(state).clone();
+    let rooms = scheduler::Rooms::clone(LiveRooms::default().get(state));
     let request = FitsRequest::new(state, rooms, spec, JobKind::Job)?;
     let counts = request.run(policy, seed, COPY_COUNT_MAX);
     Ok(FitsReport {

@@ -49,7 +49,7 @@ pub fn open(path: &Path) -> anyhow::Result<CellFile> {
 /// Asks a question of the state's snapshot as the cell's own schedulers see it: machines that take no tasks
 /// are closed.
 fn with_snapshot<T>(state: &State, ask: impl FnOnce(&Snapshot<'_>) -> T) -> T {
-    let rooms = LiveRooms::default().get(state).clone();
+    let rooms = scheduler::Rooms::clone(LiveRooms::default().get(state));
     ask(&Snapshot::resume(state.cell(), rooms))
 }
 

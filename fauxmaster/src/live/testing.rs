@@ -168,7 +168,8 @@ impl Recorder {
             speed: Speed::default(),
             pending_limit: None,
         };
-        let snapshot = Snapshot::resume(state.cell(), self.rooms.get(state).clone());
+        let snapshot =
+            Snapshot::resume(state.cell(), scheduler::Rooms::clone(self.rooms.get(state)));
         let plan = pass(&snapshot, &queue, &options);
         let assignments = plan.assignments.iter().filter_map(|found| {
             let victims = found

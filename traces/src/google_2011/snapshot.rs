@@ -163,7 +163,7 @@ impl Builder {
                 alloc_set: None,
                 tied_to_machines: priority == scale::PRIORITY_MONITORING,
                 max_disrupted: None,
-                tasks,
+                tasks: tasks.into(),
             });
         }
         Ok(())

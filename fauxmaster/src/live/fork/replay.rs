@@ -411,7 +411,8 @@ impl<'a> Replay<'a> {
             speed: Speed::default(),
             pending_limit: None,
         };
-        let snapshot = Snapshot::resume(state.cell(), self.rooms.get(state).clone());
+        let snapshot =
+            Snapshot::resume(state.cell(), scheduler::Rooms::clone(self.rooms.get(state)));
         let plan = pass(&snapshot, &queue, &options);
         let assignments = plan.assignments.iter().filter_map(|found| {
             let victims = found.victims.iter().map(|&victim| {
