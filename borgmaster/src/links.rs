@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use borgmaster_core::{LinkShard, ShardInput, ShardOutput, WantedSet};
-use borgmaster_replica::server::Input;
+use borgmaster_core::{Heard, LinkShard, ShardInput, ShardOutput, WantedSet};
 use cell::MachineId;
 use cell::live::State;
 use crossbeam_channel::Sender;
@@ -20,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::replica::{Message, now};
+use crate::replica::now;
 
 /// So many shards. Two cores keep them busy; the tasks are cheap.
 const SHARD_COUNT: usize = 2;
@@ -39,7 +38,7 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Links {
     runtime: Handle,
-    replica: Sender<Message>,
+    replica: Sender<Heard>,
     shards: Vec<Shard>,
 }
 
@@ -71,7 +70,7 @@ const fn shard_of(machine: MachineId) -> usize {
 }
 
 impl Links {
-    pub(crate) const fn new(runtime: Handle, replica: Sender<Message>) -> Self {
+    pub(crate) const fn new(runtime: Handle, replica: Sender<Heard>) -> Self {
         Self { runtime, replica, shards: Vec::new() }
     }
 
@@ -83,6 +82,7 @@ impl Links {
             let task = Task {
                 number,
                 term,
+                later_term: term,
                 shard: LinkShard::new(term, state.settings().poll_interval_ms),
                 replica: self.replica.clone(),
                 inputs: inputs.clone(),
@@ -130,8 +130,10 @@ impl Links {
 struct Task {
     number: usize,
     term: u64,
+    /// The highest term that a borglet has heard of.
+    later_term: u64,
     shard: LinkShard,
-    replica: Sender<Message>,
+    replica: Sender<Heard>,
     inputs: mpsc::UnboundedSender<ToShard>,
     machines: Arc<Machines>,
     ids: BTreeMap<String, MachineId>,
@@ -223,14 +225,17 @@ impl Task {
                 }
                 // If it is not taken, the replica has ended.
                 ShardOutput::Heard(heard) => {
-                    let _ = self.replica.send(Message::Input(Input::Heard(heard)));
+                    let _ = self.replica.send(heard);
                 }
                 ShardOutput::Deposed { term } => {
-                    tracing::info!(
-                        own = self.term,
-                        later = term,
-                        "a borglet has heard of a later term"
-                    );
+                    if term > self.later_term {
+                        self.later_term = term;
+                        tracing::info!(
+                            own = self.term,
+                            later = term,
+                            "a borglet has heard of a later term"
+                        );
+                    }
                 }
             }
         }

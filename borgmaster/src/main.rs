@@ -100,6 +100,7 @@ fn run(config: Config) -> anyhow::Result<()> {
         None => (settings.cell_name.clone(), texts(&replicas)),
     };
     let (to_replica, messages) = crossbeam_channel::unbounded();
+    let (to_hear, heard) = crossbeam_channel::unbounded();
     let (to_disk, writes) = crossbeam_channel::unbounded();
     let (to_planners, requests) = crossbeam_channel::unbounded();
     planners::start(scheduler_count, &requests, &to_replica)?;
@@ -107,7 +108,7 @@ fn run(config: Config) -> anyhow::Result<()> {
     checkpoints::start(requests, to_replica.clone())?;
     let surroundings = Surroundings {
         peers: Peers::new(cell.clone(), id, runtime.handle().clone()),
-        links: Links::new(runtime.handle().clone(), to_replica.clone()),
+        links: Links::new(runtime.handle().clone(), to_hear),
         disk: to_disk,
         planners: to_planners,
         checkpoints: to_checkpoints,
@@ -127,8 +128,9 @@ fn run(config: Config) -> anyhow::Result<()> {
     runtime.block_on(listen(&place, clients, peers))?;
     tracing::info!(cell, id, clients = place.client, peers = place.peer, "listens");
 
-    let ended =
-        thread::Builder::new().name("replica".to_owned()).spawn(move || replica.run(&messages))?;
+    let ended = thread::Builder::new()
+        .name("replica".to_owned())
+        .spawn(move || replica.run(&messages, &heard))?;
     runtime.spawn(async move {
         if let Err(error) = wait_for_signal().await {
             tracing::error!(%error, "signals are not heard");

@@ -8,12 +8,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use borgmaster_core::{PlanRequest, Token};
+use borgmaster_core::{Heard, PlanRequest, Token};
 use borgmaster_replica::node::Membership;
 use borgmaster_replica::server::{Answer, Input, Output, Server};
 use borgmaster_replica::{CheckpointRequest, Write};
 use cell::live::{Event, Op, Request, Settings, Timestamp};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Select, Sender, TryRecvError};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use crate::links::Links;
@@ -24,6 +24,10 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// So many messages are taken in before what follows from them is done.
 const BATCH_COUNT_MAX: usize = 4_096;
+
+/// So many reports of machines are taken in after each of those batches: what replicas, the disk and clients
+/// say never waits behind all machines of a cell.
+const HEARD_COUNT_MAX: usize = 256;
 
 /// So many events are kept for whoever asks.
 const EVENT_COUNT_MAX: usize = 100_000;
@@ -177,25 +181,32 @@ impl Replica {
     ///
     /// # Errors
     /// If it must stop.
-    pub(crate) fn run(mut self, messages: &Receiver<Message>) -> Result<(), String> {
+    pub(crate) fn run(
+        mut self,
+        messages: &Receiver<Message>,
+        heard: &Receiver<Heard>,
+    ) -> Result<(), String> {
         let mut out = Vec::new();
         let mut next_tick = Instant::now() + TICK;
         let mut end_by: Option<Instant> = None;
         loop {
-            let mut message = match messages.recv_deadline(next_tick) {
-                Ok(message) => Some(message),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
-            };
-            let mut count = 0;
-            while let Some(taken) = message {
-                if matches!(taken, Message::Stop) {
-                    end_by.get_or_insert_with(|| self.hand_over(&mut out));
-                } else {
-                    self.take(taken, &mut out);
+            let mut ready = Select::new();
+            ready.recv(messages);
+            ready.recv(heard);
+            // Too late is no reason to take nothing in.
+            let _ = ready.ready_deadline(next_tick);
+            for _ in 0..BATCH_COUNT_MAX {
+                match messages.try_recv() {
+                    Ok(Message::Stop) => {
+                        end_by.get_or_insert_with(|| self.hand_over(&mut out));
+                    }
+                    Ok(message) => self.take(message, &mut out),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return Ok(()),
                 }
-                count += 1;
-                message = if count < BATCH_COUNT_MAX { messages.try_recv().ok() } else { None };
+            }
+            for heard in heard.try_iter().take(HEARD_COUNT_MAX) {
+                self.server.input(now(), Input::Heard(heard), &mut out);
             }
             let at = Instant::now();
             if at >= next_tick {

@@ -22,16 +22,17 @@ mod reclaim;
 mod request;
 mod rollout;
 mod rooms;
+mod seen;
 mod stats;
 mod wanted;
 
 use std::collections::BTreeMap;
 
-use cell::MachineId;
 use cell::borglet::{Incarnation, TaskKey, TaskReport, Usage, WantedTask};
 use cell::live::{
     Change, Command, Entry, Event, Health, Observation, Op, Outcome, Request, State, Timestamp,
 };
+use cell::{MachineId, TaskId};
 
 pub use codec::{EntryError, decode, encode};
 pub use evictions::evictions;
@@ -44,6 +45,7 @@ pub use stats::Stats;
 use self::health::Contacts;
 use self::plan::Planner;
 use self::reclaim::Estimates;
+use self::seen::SeenTasks;
 
 /// Names a client's request towards the shell that it came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,7 +117,7 @@ pub enum Output {
     },
     /// Something happened; from every replica.
     Event(Event),
-    /// A machine is to run exactly this.
+    /// What a machine is to run.
     Wanted(WantedSet),
     /// A pass to be planned ([`PlanRequest::run`]), wherever there is time, and given back.
     Plan(Box<PlanRequest>),
@@ -128,7 +130,7 @@ pub enum Output {
     },
 }
 
-/// All that a machine is to run.
+/// All that a machine is to run, or what of that is otherwise than before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WantedSet {
     /// The machine.
@@ -137,8 +139,12 @@ pub struct WantedSet {
     pub term: u64,
     /// Rises with each change.
     pub generation: u64,
+    /// Whether `tasks` are all; else they are what is new or changed.
+    pub is_whole: bool,
     /// What it is to run, by ascending incarnation.
     pub tasks: Vec<WantedTask>,
+    /// What it is to run no more, where `tasks` are not all.
+    pub gone: Vec<Incarnation>,
 }
 
 /// A master.
@@ -173,18 +179,10 @@ struct Leader {
     asked: BTreeMap<(u64, u64), Vec<Token>>,
     contacts: Contacts,
     estimates: Estimates,
-    /// What was seen and is not in the state yet, and when it was proposed.
-    seen: BTreeMap<(Incarnation, u8), (Observation, Option<Timestamp>)>,
+    seen: SeenTasks,
     /// When each of the leader's rounds was last made.
     rounds: Rounds,
     stats: Stats,
-}
-
-impl Leader {
-    fn note(&mut self, observation: Observation) {
-        let key = (observation.incarnation, link::kind(&observation.seen));
-        self.seen.insert(key, (observation, None));
-    }
 }
 
 /// When each of a leader's rounds was last made.
@@ -194,6 +192,7 @@ struct Rounds {
     rollout: Timestamp,
     reclaim: Timestamp,
     expire: Timestamp,
+    seen: Timestamp,
 }
 
 /// What was proposed and has not come back is proposed again after so long. Our guess: well above the time
@@ -266,7 +265,7 @@ impl Core {
             asked: BTreeMap::new(),
             contacts: Contacts::new(now, self.state.machines().count()),
             estimates: Estimates::default(),
-            seen: BTreeMap::new(),
+            seen: SeenTasks::default(),
             rounds: Rounds::default(),
             stats: Stats::default(),
         });
@@ -341,20 +340,22 @@ impl Core {
                 }
             }
             self.planner.came_back(&entry);
+            leader.seen.came_back(&entry);
         }
         let mut has_machines = false;
+        let mut is_restored = false;
+        let mut touched: BTreeMap<MachineId, BTreeMap<Incarnation, TaskId>> = BTreeMap::new();
         for change in &applied.changes {
-            match change {
-                Change::Wanted(id) => {
-                    if let Some(term) = self.term() {
-                        out.push(Output::Wanted(wanted::of(&self.state, *id, term)));
-                    }
+            match *change {
+                Change::Wanted(machine, incarnation, task) => {
+                    touched.entry(machine).or_default().insert(incarnation, task);
                 }
                 Change::Machines => has_machines = true,
-                Change::Open(id, _) => has_machines |= self.state.machine_at(*id).is_removed,
+                Change::Open(id, _) => has_machines |= self.state.machine_at(id).is_removed,
                 Change::Restored => {
                     // What was planned is of another state.
                     self.planner.forget();
+                    is_restored = true;
                     has_machines = true;
                 }
                 Change::Job(_)
@@ -364,12 +365,19 @@ impl Core {
                 | Change::Recharged(_) => {}
             }
         }
+        if let Some(term) = self.term() {
+            for (machine, touched) in touched {
+                let wanted = wanted::changed(&self.state, machine, term, &touched);
+                out.push(Output::Wanted(wanted));
+            }
+        }
         if has_machines {
             if let Some(leader) = &mut self.leader {
                 leader.contacts.grow(self.state.now(), self.state.machines().count());
                 let term = leader.term;
                 for (id, machine) in self.state.machines() {
-                    if machine.health == Health::Unknown && !machine.is_removed {
+                    let is_new = machine.health == Health::Unknown;
+                    if (is_new || is_restored) && !machine.is_removed {
                         out.push(Output::Wanted(wanted::of(&self.state, id, term)));
                     }
                 }
@@ -389,30 +397,27 @@ impl Core {
         leader.contacts.heard(machine, now);
         for TaskReport { key, incarnation, state, healthy, .. } in changed {
             for observation in link::observations(&self.state, key, incarnation, &state, healthy) {
-                leader.note(observation);
+                leader.seen.note(observation);
             }
         }
         for (task, incarnation) in missing {
             let observation = Observation { task, incarnation, seen: link::lost() };
-            leader.note(observation);
+            leader.seen.note(observation);
         }
         leader.estimates.sample(&self.state, now, &usages);
-        if leader.seen.len() >= OBSERVATION_COUNT_MAX {
+        if leader.seen.new_count() >= OBSERVATION_COUNT_MAX {
             self.propose_seen(now, out);
         }
     }
 
-    /// Proposes what was seen and is not in the state yet.
+    /// Proposes what was seen since the last time, and now and then what was proposed long ago and did not
+    /// come to anything.
     fn propose_seen(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        let state = &self.state;
         let Some(leader) = &mut self.leader else { return };
-        leader.seen.retain(|_, (observation, _)| link::is_news(state, observation));
-        let mut due = Vec::new();
-        for (observation, proposed) in leader.seen.values_mut() {
-            if proposed.is_none_or(|at| now.since_ms(at) >= PROPOSE_AGAIN_MS) {
-                *proposed = Some(now);
-                due.push(observation.clone());
-            }
+        let mut due = leader.seen.take_new(&self.state, now);
+        if now.since_ms(leader.rounds.seen) >= PROPOSE_AGAIN_MS {
+            leader.rounds.seen = now;
+            due.extend(leader.seen.take_lost(&self.state, now));
         }
         for observations in due.chunks(OBSERVATION_COUNT_MAX) {
             self.propose(now, Op::Observe { observations: observations.to_vec() }, out);

@@ -9,6 +9,7 @@
 //! by reporting only differences to the state machines".
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use cell::MachineId;
 use cell::borglet::{
@@ -73,7 +74,9 @@ pub struct LinkShard {
 
 #[derive(Debug)]
 struct Link {
-    wanted: WantedSet,
+    /// What the machine is to run, as of this generation.
+    generation: u64,
+    tasks: BTreeMap<Incarnation, WantedTask>,
     /// What the machine was last sent, if it is known to build on it.
     sent: Option<Sent>,
     /// When it was last sent something whole that was not confirmed.
@@ -86,7 +89,8 @@ struct Link {
 struct Sent {
     at: Timestamp,
     generation: u64,
-    tasks: BTreeMap<Incarnation, WantedTask>,
+    /// What is otherwise by now, and whether it was among what was sent.
+    stale: BTreeMap<Incarnation, bool>,
 }
 
 /// What a machine was sent so long ago and does not hold is taken as lost. Our guess: a few times the time
@@ -132,25 +136,23 @@ impl LinkShard {
             return; // Of a time when another led.
         }
         let machine = wanted.machine;
-        match self.links.get_mut(&machine) {
-            Some(link) => {
-                if wanted.generation >= link.wanted.generation {
-                    link.wanted = wanted;
-                }
-            }
-            None => {
-                let link = Link {
-                    wanted,
-                    sent: None,
-                    whole_at: None,
-                    polled_at: None,
-                    reported: BTreeMap::new(),
-                };
-                self.links.insert(machine, link);
-            }
+        let link = match self.links.entry(machine) {
+            Entry::Occupied(link) => link.into_mut(),
+            // What changed makes no sense without what it changes.
+            Entry::Vacant(_) if !wanted.is_whole => return,
+            Entry::Vacant(place) => place.insert(Link {
+                generation: wanted.generation,
+                tasks: BTreeMap::new(),
+                sent: None,
+                whole_at: None,
+                polled_at: None,
+                reported: BTreeMap::new(),
+            }),
+        };
+        if wanted.generation >= link.generation {
+            link.take(wanted);
         }
-        let Some(link) = self.links.get_mut(&machine) else { return };
-        link.bring_up_to_date(self.term, now, out);
+        link.bring_up_to_date(machine, self.term, now, out);
     }
 
     fn tick(&mut self, now: Timestamp, out: &mut Vec<ShardOutput>) {
@@ -163,10 +165,10 @@ impl LinkShard {
                     None => Timestamp(now.0.saturating_sub(spread)),
                     Some(_) => now,
                 });
-                let fence = Fence { term: self.term, generation: link.wanted.generation };
+                let fence = Fence { term: self.term, generation: link.generation };
                 out.push(ShardOutput::Poll(machine, Poll { fence }));
             }
-            link.bring_up_to_date(self.term, now, out);
+            link.bring_up_to_date(machine, self.term, now, out);
         }
     }
 
@@ -201,22 +203,21 @@ impl LinkShard {
         }
         let (changed, missing, usages) = (Vec::new(), Vec::new(), Vec::new());
         let mut heard = Heard { machine, changed, missing, usages };
-        let mut reported = BTreeMap::new();
+        let before = std::mem::take(&mut link.reported);
         for task in &report.tasks {
             if task.state == ReportedState::Running {
                 heard.usages.push((task.key, task.incarnation, task.usage, task.age_ms));
             }
             let seen = (task.state.clone(), task.healthy);
-            if link.reported.get(&task.incarnation) != Some(&seen) {
+            if before.get(&task.incarnation) != Some(&seen) {
                 heard.changed.push(task.clone());
             }
-            reported.insert(task.incarnation, seen);
+            link.reported.insert(task.incarnation, seen);
         }
-        link.reported = reported;
-        let is_current = report.term == self.term && report.generation == link.wanted.generation;
+        let is_current = report.term == self.term && report.generation == link.generation;
         if is_current && !report.needs_whole {
             let missing = |task: &&WantedTask| !link.reported.contains_key(&task.incarnation);
-            let tasks = link.wanted.tasks.iter().filter(missing);
+            let tasks = link.tasks.values().filter(missing);
             heard.missing = tasks.map(|task| (task.key, task.incarnation)).collect();
             link.whole_at = None;
         }
@@ -227,26 +228,58 @@ impl LinkShard {
             link.sent = None;
         }
         out.push(ShardOutput::Heard(heard));
-        link.bring_up_to_date(self.term, now, out);
+        link.bring_up_to_date(machine, self.term, now, out);
     }
 }
 
 impl Link {
+    fn take(&mut self, wanted: WantedSet) {
+        let WantedSet { machine: _, term: _, generation, is_whole, tasks, mut gone } = wanted;
+        self.generation = generation;
+        if is_whole {
+            let is_wanted = |incarnation: &&Incarnation| {
+                tasks.binary_search_by_key(*incarnation, |task| task.incarnation).is_err()
+            };
+            gone = self.tasks.keys().filter(is_wanted).copied().collect();
+        }
+        for task in tasks {
+            let incarnation = task.incarnation;
+            let before = self.tasks.get(&incarnation);
+            if before == Some(&task) {
+                continue;
+            }
+            if let Some(sent) = &mut self.sent {
+                sent.stale.entry(incarnation).or_insert(before.is_some());
+            }
+            self.tasks.insert(incarnation, task);
+        }
+        for incarnation in gone {
+            let was_there = self.tasks.remove(&incarnation).is_some();
+            let Some(sent) = &mut self.sent else { continue };
+            // What came and went in between concerns nobody.
+            if !*sent.stale.entry(incarnation).or_insert(was_there) {
+                sent.stale.remove(&incarnation);
+            }
+        }
+    }
+
     /// Sends what the machine lacks: differences where it is known what they build on, else everything.
-    fn bring_up_to_date(&mut self, term: u64, now: Timestamp, out: &mut Vec<ShardOutput>) {
-        let machine = self.wanted.machine;
-        let generation = self.wanted.generation;
+    fn bring_up_to_date(
+        &mut self,
+        machine: MachineId,
+        term: u64,
+        now: Timestamp,
+        out: &mut Vec<ShardOutput>,
+    ) {
+        let generation = self.generation;
         let fence = Fence { term, generation };
         let message = match &self.sent {
             Some(sent) if sent.generation == generation => return,
             Some(sent) => {
-                let wanted = &self.wanted.tasks;
-                let tasks = wanted.iter().filter(|t| sent.tasks.get(&t.incarnation) != Some(t));
-                let tasks = tasks.cloned().collect();
-                let is_wanted = |incarnation: &Incarnation| {
-                    wanted.binary_search_by_key(incarnation, |task| task.incarnation).is_ok()
-                };
-                let gone = sent.tasks.keys().filter(|&i| !is_wanted(i)).copied().collect();
+                let stale = || sent.stale.keys();
+                let tasks = stale().filter_map(|incarnation| self.tasks.get(incarnation).cloned());
+                let gone = stale().filter(|incarnation| !self.tasks.contains_key(incarnation));
+                let (tasks, gone) = (tasks.collect(), gone.copied().collect());
                 Wanted { fence, base: Some(sent.generation), tasks, gone }
             }
             None => {
@@ -254,11 +287,11 @@ impl Link {
                     return;
                 }
                 self.whole_at = Some(now);
-                Wanted { fence, base: None, tasks: self.wanted.tasks.clone(), gone: Vec::new() }
+                let tasks = self.tasks.values().cloned().collect();
+                Wanted { fence, base: None, tasks, gone: Vec::new() }
             }
         };
-        let tasks = self.wanted.tasks.iter().map(|task| (task.incarnation, task.clone())).collect();
-        self.sent = Some(Sent { at: now, generation, tasks });
+        self.sent = Some(Sent { at: now, generation, stale: BTreeMap::new() });
         out.push(ShardOutput::Wanted(machine, message));
     }
 }

@@ -289,9 +289,9 @@ pub enum Change {
     Machines,
     /// A machine takes new tasks, or no longer.
     Open(MachineId, bool),
-    /// A machine is to run something else than before.
-    Wanted(MachineId),
-    /// Everything may be otherwise: another state took the place of this one. Machines kept their ids; ids of
-    /// jobs and tasks from before mean nothing any more.
+    /// What a machine is to run of this task, as placed with this number, is otherwise than before.
+    Wanted(MachineId, Incarnation, TaskId),
+    /// Everything may be otherwise, also what machines are to run: another state took the place of this one.
+    /// Machines kept their ids; ids of jobs and tasks from before mean nothing any more.
     Restored,
 }

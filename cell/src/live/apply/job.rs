@@ -12,7 +12,7 @@ use crate::id::{JobId, TaskId, UserId};
 use crate::job::{Job, JobKind, TaskState};
 use crate::live::outcome::{Change, Done, Outcome, Rejected, What};
 use crate::live::quota::Amounts;
-use crate::live::record::{AfterStop, JobEnd, JobRecord, Phase, TaskRecord};
+use crate::live::record::{AfterStop, JobEnd, JobRecord, Phase, Place, TaskRecord};
 use crate::live::{EvictCause, State, hash};
 use crate::resources::Resources;
 use crate::spec::{JobSpec, SpecError, read_job, task_limit};
@@ -338,11 +338,14 @@ impl State {
         let name = self.job_at(slot).name.clone();
         context.event(self.now, What::Updated { job: name, version });
         // What is wanted of its machines (grace, priority) may have changed.
-        let tasks = self.job_at(slot).tasks.iter();
-        let machines: BTreeSet<_> =
-            tasks.filter_map(|task| task.phase.place()).map(|place| place.machine).collect();
-        for machine in machines {
-            self.touch(context, machine);
+        let tasks = self.job_at(slot).tasks.iter().zip(0..);
+        let placed: Vec<(TaskId, Place)> = tasks
+            .filter_map(|(task, position)| {
+                Some((TaskId { job: slot, position }, *task.phase.place()?))
+            })
+            .collect();
+        for (task, place) in placed {
+            self.touch(context, task, &place);
         }
         let uid = self.job_at(slot).uid;
         Ok(Done::Job { uid, version })

@@ -10,10 +10,11 @@ mod user;
 
 use super::op::{Command, Entry, EvictCause, Op, Request, Timestamp};
 use super::outcome::{Applied, Change, Done, Event, Outcome, Rejected, What};
+use super::record::Place;
 use super::session::Session;
 use super::staged::check_part;
 use super::{Capability, State};
-use crate::id::MachineId;
+use crate::id::TaskId;
 
 /// What an entry comes to, while it is being applied.
 pub(super) struct Context {
@@ -239,13 +240,13 @@ impl State {
         self.drop_dead_jobs(context);
     }
 
-    /// What is wanted of a machine changed.
-    fn touch(&mut self, context: &mut Context, id: MachineId) {
+    /// What is wanted of a machine changed, as far as this task goes, which has or had this place there.
+    fn touch(&mut self, context: &mut Context, task: TaskId, place: &Place) {
         let index = context.index;
-        if self.machines[id.index()].generation != index {
-            self.change_machine(id, |machine| machine.generation = index);
-            context.change(Change::Wanted(id));
+        if self.machines[place.machine.index()].generation != index {
+            self.change_machine(place.machine, |machine| machine.generation = index);
         }
+        context.change(Change::Wanted(place.machine, place.incarnation, task));
     }
 }
 

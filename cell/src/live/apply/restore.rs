@@ -59,11 +59,6 @@ impl State {
         *self = state;
         let Tally { kept: kept_count, pending: pending_count } = tally;
         context.change(Change::Restored);
-        for (id, machine) in self.machines() {
-            if !machine.is_removed {
-                context.change(Change::Wanted(id));
-            }
-        }
         context.event(self.now, What::Restored { from_index, kept_count, pending_count });
         Ok(Done::Done)
     }

@@ -100,7 +100,7 @@ impl State {
             }
         } else {
             self.running_count += 1;
-            self.touch(context, place.machine);
+            self.touch(context, id, &place);
         }
     }
 
@@ -149,7 +149,7 @@ impl State {
                 if let AfterStop::Requeue(cause) = then {
                     self.task_event(context, id, TaskStep::Notified(cause));
                 }
-                self.touch(context, place.machine);
+                self.touch(context, id, &place);
                 let is_alloc = self.job_at(id.job).kind == JobKind::AllocSet;
                 if self.machines[place.machine.index()].is_down() || is_alloc {
                     self.finish_stop(context, id);
@@ -259,7 +259,7 @@ impl State {
         let was_started = !matches!(self.record(id).phase, Phase::Assigned(_));
         if was_started && self.job_at(id.job).kind == JobKind::Job {
             self.running_count -= 1;
-            self.touch(context, place.machine);
+            self.touch(context, id, &place);
         }
     }
 

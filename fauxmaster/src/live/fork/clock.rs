@@ -52,7 +52,7 @@ impl Watch {
                 | Change::Machines
                 | Change::Restored
                 | Change::Open(..)
-                | Change::Wanted(_) => {}
+                | Change::Wanted(..) => {}
             }
         }
         let assigned = std::mem::take(&mut self.assigned);
