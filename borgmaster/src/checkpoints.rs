@@ -6,6 +6,7 @@ use borgmaster_replica::CheckpointRequest;
 use borgmaster_replica::server::Input;
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::planners::step_back;
 use crate::replica::Message;
 
 /// Starts it; it ends with the replica.
@@ -17,6 +18,7 @@ pub(crate) fn start(
     replica: Sender<Message>,
 ) -> std::io::Result<()> {
     let run = move || {
+        step_back();
         for request in requests {
             let made = request.run();
             if replica.send(Message::Input(Input::Checkpointed(made))).is_err() {

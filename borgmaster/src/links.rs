@@ -22,7 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::replica::now;
 
 /// So many shards. Two cores keep them busy; the tasks are cheap.
-const SHARD_COUNT: usize = 2;
+pub(crate) const SHARD_COUNT: usize = 2;
 
 /// How often a shard looks for polls that are due.
 const TICK: Duration = Duration::from_millis(25);

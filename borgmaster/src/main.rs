@@ -92,6 +92,13 @@ fn run(config: Config) -> anyhow::Result<()> {
     let server = Server::new(node::Config::new(id, seed), core, loaded)?;
 
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
+    let links = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(links::SHARD_COUNT)
+        .thread_name("links")
+        .on_thread_start(planners::step_back)
+        .build()
+        .context("cannot start threads")?;
     let (cell, known) = match join {
         Some(address) if is_empty || server.addresses().is_empty() => {
             runtime.block_on(ask_about(&address))?
@@ -108,7 +115,7 @@ fn run(config: Config) -> anyhow::Result<()> {
     checkpoints::start(requests, to_replica.clone())?;
     let surroundings = Surroundings {
         peers: Peers::new(cell.clone(), id, runtime.handle().clone()),
-        links: Links::new(runtime.handle().clone(), to_hear),
+        links: Links::new(links.handle().clone(), to_hear),
         disk: to_disk,
         planners: to_planners,
         checkpoints: to_checkpoints,
@@ -142,6 +149,7 @@ fn run(config: Config) -> anyhow::Result<()> {
     });
     let ended =
         ended.join().map_err(|_| anyhow::anyhow!("a bug: the replica's thread panicked"))?;
+    links.shutdown_background();
     runtime.shutdown_timeout(Duration::from_millis(200));
     // Its queue ended with the replica; what was in it goes to the disk.
     disk.join().map_err(|_| anyhow::anyhow!("a bug: the disk's thread panicked"))?;

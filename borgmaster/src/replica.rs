@@ -27,7 +27,7 @@ const BATCH_COUNT_MAX: usize = 4_096;
 
 /// So many reports of machines are taken in after each of those batches: what replicas, the disk and clients
 /// say never waits behind all machines of a cell.
-const HEARD_COUNT_MAX: usize = 256;
+const HEARD_COUNT_MAX: usize = 64;
 
 /// So many events are kept for whoever asks.
 const EVENT_COUNT_MAX: usize = 100_000;
@@ -189,12 +189,15 @@ impl Replica {
         let mut out = Vec::new();
         let mut next_tick = Instant::now() + TICK;
         let mut end_by: Option<Instant> = None;
+        let mut has_more = false;
         loop {
-            let mut ready = Select::new();
-            ready.recv(messages);
-            ready.recv(heard);
-            // Too late is no reason to take nothing in.
-            let _ = ready.ready_deadline(next_tick);
+            if !has_more {
+                let mut ready = Select::new();
+                ready.recv(messages);
+                ready.recv(heard);
+                // Too late is no reason to take nothing in.
+                let _ = ready.ready_deadline(next_tick);
+            }
             for _ in 0..BATCH_COUNT_MAX {
                 match messages.try_recv() {
                     Ok(Message::Stop) => {
@@ -215,7 +218,7 @@ impl Replica {
                 self.server.input(now(), Input::Tick, &mut out);
                 self.promote(&mut out);
             }
-            self.server.drain(now(), &mut out);
+            has_more = self.server.advance(now(), &mut out);
             self.follow(&mut out)?;
             if end_by.is_some_and(|by| self.server.node().leads().is_none() || at >= by) {
                 return Ok(());

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cell::{Cell, GPU_DEVICE, JobId, JobKind, TaskId};
+use cell::{Cell, CowVec, GPU_DEVICE, JobId, JobKind, TaskId};
 
 use crate::accounting::Accounting;
 use crate::amounts::{Amounts, DISK_UNSTATED, exact};
@@ -46,7 +46,7 @@ pub struct Rooms {
 #[derive(Clone, Debug, Default)]
 struct OfJob {
     /// By position of the task; as long as there was use for.
-    placed: Vec<Option<Placed>>,
+    placed: CowVec<Option<Placed>>,
     /// What the last of its tasks was charged: most likely the next is charged the same.
     last: Option<Arc<Demand>>,
 }

@@ -199,8 +199,13 @@ struct Rounds {
 /// that a commit takes, so that it happens only where a proposal was lost.
 const PROPOSE_AGAIN_MS: u64 = 2_000;
 
-/// So many observations go into one entry. With some 20 bytes each an entry stays below 100 KiB.
-const OBSERVATION_COUNT_MAX: usize = 4_096;
+/// So many observations go into one entry: a millisecond's work for each replica, which answers no question
+/// meanwhile.
+const OBSERVATION_COUNT_MAX: usize = 256;
+
+/// So many observations are proposed at once, and do not wait for the next tick: replicas work better in small
+/// steps than in large ones all at the same time.
+const OBSERVATION_COUNT_DUE: usize = 128;
 
 impl Core {
     /// A master of this state.
@@ -263,7 +268,7 @@ impl Core {
         self.leader = Some(Leader {
             term,
             asked: BTreeMap::new(),
-            contacts: Contacts::new(now, self.state.machines().count()),
+            contacts: Contacts::new(now, self.state.cell().machines.len()),
             estimates: Estimates::default(),
             seen: SeenTasks::default(),
             rounds: Rounds::default(),
@@ -373,7 +378,7 @@ impl Core {
         }
         if has_machines {
             if let Some(leader) = &mut self.leader {
-                leader.contacts.grow(self.state.now(), self.state.machines().count());
+                leader.contacts.grow(self.state.now(), self.state.cell().machines.len());
                 let term = leader.term;
                 for (id, machine) in self.state.machines() {
                     let is_new = machine.health == Health::Unknown;
@@ -391,7 +396,7 @@ impl Core {
     fn heard(&mut self, now: Timestamp, heard: Heard, out: &mut Vec<Output>) {
         let Some(leader) = &mut self.leader else { return };
         let Heard { machine, changed, missing, usages } = heard;
-        if machine.index() >= self.state.machines().count() {
+        if machine.index() >= self.state.cell().machines.len() {
             return;
         }
         leader.contacts.heard(machine, now);
@@ -405,7 +410,7 @@ impl Core {
             leader.seen.note(observation);
         }
         leader.estimates.sample(&self.state, now, &usages);
-        if leader.seen.new_count() >= OBSERVATION_COUNT_MAX {
+        if leader.seen.new_count() >= OBSERVATION_COUNT_DUE {
             self.propose_seen(now, out);
         }
     }

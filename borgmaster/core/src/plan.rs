@@ -17,8 +17,9 @@ use scheduler::{PassOptions, Policy, QueueOrder, Rooms, Snapshot, Speed, pass_on
 use crate::rooms::LiveRooms;
 use crate::{Core, Output, PROPOSE_AGAIN_MS};
 
-/// So many assignments go into one entry. With some 30 bytes each an entry stays far below a megabyte.
-const ASSIGNMENT_COUNT_MAX: usize = 2_000;
+/// So many assignments go into one entry: a millisecond's work for each replica, which answers no question
+/// meanwhile.
+const ASSIGNMENT_COUNT_MAX: usize = 128;
 
 /// So many tasks are looked at in one pass at most, the most important first, so that a long queue does not
 /// hold up what comes after it. Our guess: half a second of work for tasks that are all different.

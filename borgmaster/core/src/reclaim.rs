@@ -4,6 +4,7 @@
 //! and a margin, and jumps up at once where usage exceeds it. Source: Borg (EuroSys '15) §5.5.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use cell::borglet::{Incarnation, TaskKey};
 use cell::live::{Op, Phase, State, Timestamp};
@@ -11,8 +12,12 @@ use cell::{Bytes, MilliCpu, Resources};
 
 use crate::{Core, Output, UsageSample};
 
-/// How often changed reservations are proposed, in milliseconds.
+/// How often each estimate is compared with the state at most, in milliseconds.
 const EVERY_MS: u64 = 1_000;
+
+/// So many are compared in one step, so that a large cell's leader is not held up: the others follow in the
+/// next steps. With 100,000 tasks that takes a second too.
+const COMPARED_COUNT_MAX: usize = 8_192;
 
 /// The time in which the estimate makes up most of its way down, in milliseconds. Our guess; Borg says
 /// "slowly".
@@ -23,12 +28,14 @@ const DECAY_MS: u64 = 300_000;
 const STEP_PERMILLE: u64 = 50;
 
 /// So many reservations go into one entry.
-const RESERVATION_COUNT_MAX: usize = 4_096;
+const RESERVATION_COUNT_MAX: usize = 256;
 
 /// Estimates of the tasks that run, by incarnation.
 #[derive(Debug, Default)]
 pub(crate) struct Estimates {
     of: BTreeMap<Incarnation, Estimate>,
+    /// The last that was compared in the sweep under way; `None`: it is over.
+    compared: Option<Incarnation>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,41 +86,68 @@ fn towards(current: u64, wanted: u64, elapsed_ms: u64) -> u64 {
     current - u64::try_from(made).expect("no more than the whole way")
 }
 
+impl Estimate {
+    /// The reservation that is to be changed to, where that is far enough from the one there is; an error if
+    /// the task no longer runs there.
+    fn change(&self, state: &State, incarnation: Incarnation) -> Result<Option<Resources>, Ended> {
+        let record = state.task_id(self.key).map(|id| state.record(id)).ok_or(Ended)?;
+        match record.phase {
+            Phase::Running { place, .. } if place.incarnation == incarnation => {}
+            Phase::Running { .. }
+            | Phase::Assigned(_)
+            | Phase::Waiting { .. }
+            | Phase::Stopping { .. }
+            | Phase::Dead { .. } => return Err(Ended),
+        }
+        let known = record.reservation.unwrap_or(record.limit);
+        let is_far = |estimate: u64, known: u64, limit: u64| {
+            let distance = u128::from(estimate.abs_diff(known)) * 1000;
+            distance > 0 && distance >= u128::from(limit) * u128::from(STEP_PERMILLE)
+        };
+        // Upwards every bit counts: the task uses it already.
+        let is_above = self.cpu > known.cpu.0 || self.ram > known.ram.0;
+        let is_due = is_above
+            || is_far(self.cpu, known.cpu.0, record.limit.cpu.0)
+            || is_far(self.ram, known.ram.0, record.limit.ram.0);
+        Ok(is_due.then_some(Resources {
+            cpu: MilliCpu(self.cpu),
+            ram: Bytes(self.ram),
+            ..record.limit
+        }))
+    }
+}
+
+/// A task no longer runs where it was estimated.
+struct Ended;
+
 impl Core {
     pub(crate) fn reclaim_round(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         let state = &self.state;
         let Some(leader) = &mut self.leader else { return };
-        if now.since_ms(leader.rounds.reclaim) < EVERY_MS {
-            return;
-        }
-        leader.rounds.reclaim = now;
-        let mut changed: Vec<(TaskKey, Incarnation, Resources)> = Vec::new();
-        leader.estimates.of.retain(|&incarnation, estimate| {
-            let record = state.task_id(estimate.key).map(|id| state.record(id));
-            let record = record.filter(|record| {
-                matches!(record.phase, Phase::Running { place, .. } if place.incarnation == incarnation)
-            });
-            let Some(record) = record else { return false };
-            let known = record.reservation.unwrap_or(record.limit);
-            let is_far = |estimate: u64, known: u64, limit: u64| {
-                let distance = u128::from(estimate.abs_diff(known)) * 1000;
-                distance > 0 && distance >= u128::from(limit) * u128::from(STEP_PERMILLE)
-            };
-            // Upwards every bit counts: the task uses it already.
-            let is_above = estimate.cpu > known.cpu.0 || estimate.ram > known.ram.0;
-            if is_above
-                || is_far(estimate.cpu, known.cpu.0, record.limit.cpu.0)
-                || is_far(estimate.ram, known.ram.0, record.limit.ram.0)
-            {
-                let reservation = Resources {
-                    cpu: MilliCpu(estimate.cpu),
-                    ram: Bytes(estimate.ram),
-                    ..record.limit
-                };
-                changed.push((estimate.key, incarnation, reservation));
+        let estimates = &mut leader.estimates;
+        if estimates.compared.is_none() {
+            if now.since_ms(leader.rounds.reclaim) < EVERY_MS {
+                return;
             }
-            true
-        });
+            leader.rounds.reclaim = now;
+        }
+        let from = estimates.compared.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut changed: Vec<(TaskKey, Incarnation, Resources)> = Vec::new();
+        let mut ended = Vec::new();
+        let mut last = None;
+        let compared = estimates.of.range((from, Bound::Unbounded)).take(COMPARED_COUNT_MAX);
+        for (count, (&incarnation, estimate)) in (1..).zip(compared) {
+            match estimate.change(state, incarnation) {
+                Ok(None) => {}
+                Ok(Some(reservation)) => changed.push((estimate.key, incarnation, reservation)),
+                Err(Ended) => ended.push(incarnation),
+            }
+            last = (count == COMPARED_COUNT_MAX).then_some(incarnation);
+        }
+        estimates.compared = last;
+        for incarnation in ended {
+            estimates.of.remove(&incarnation);
+        }
         for reservations in changed.chunks(RESERVATION_COUNT_MAX) {
             self.propose(now, Op::Reserve { reservations: reservations.to_vec() }, out);
         }

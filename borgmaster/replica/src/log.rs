@@ -20,6 +20,7 @@ pub(crate) struct Log {
     /// Index and term of the entry before the first.
     before: (u64, u64),
     entries: VecDeque<eraftpb::Entry>,
+    /// The size of the entries after the snapshot.
     byte_count: usize,
 }
 
@@ -63,6 +64,7 @@ impl Log {
         self.before.0 + self.entries.len() as u64
     }
 
+    /// The size of the entries after the snapshot.
     pub(crate) fn byte_count(&self) -> usize {
         self.byte_count
     }
@@ -106,9 +108,9 @@ impl Log {
         self.snapshot = Snapshot { data: Vec::new(), ..snapshot.clone() };
         while self.first() < below {
             let Some(dropped) = self.entries.pop_front() else { break };
-            self.byte_count -= size(&dropped);
             self.before = (dropped.index, dropped.term);
         }
+        self.byte_count = self.range(snapshot.index + 1, u64::MAX).map(size).sum();
     }
 
     /// The entries in a range of indexes, as far as they are there.

@@ -36,7 +36,8 @@ pub struct Config {
     pub append_byte_count_max: u64,
     /// So many bytes of entries may be proposed and not committed.
     pub uncommitted_byte_count_max: u64,
-    /// A checkpoint is due once the log after the last one has so many bytes.
+    /// A checkpoint is due once the log has so many bytes, and no fewer than the last checkpoint: what is
+    /// written twice is never more than what is written once.
     pub log_byte_count_max: usize,
     /// So many entries before a checkpoint are kept for followers that are behind.
     pub kept_entry_count: u64,
@@ -56,7 +57,7 @@ impl Config {
             heartbeat_ticks: 2,
             append_byte_count_max: 1 << 20,
             uncommitted_byte_count_max: 16 << 20,
-            log_byte_count_max: 64 << 20,
+            log_byte_count_max: 16 << 20,
             kept_entry_count: 1_000,
             #[cfg(debug_assertions)]
             mutations: std::collections::BTreeSet::new(),
@@ -180,6 +181,11 @@ pub struct Node {
     leads: Option<u64>,
     leader: Option<u64>,
     timeout_of: (u64, StateRole),
+    /// Committed entries that were not given out yet.
+    committed: VecDeque<eraftpb::Entry>,
+    /// Whether committed entries come next.
+    is_commits_turn: bool,
+    /// The last entry that was given out.
     applied: u64,
     compact: Option<Write>,
     number: u64,
@@ -208,6 +214,10 @@ impl std::fmt::Debug for Node {
 /// A write that failed is tried again after so many ticks.
 const WRITE_AGAIN_TICKS: u32 = 5;
 
+/// So many bytes of committed entries are given out at once, or one entry: about a millisecond's work for their
+/// owner.
+const COMMITTED_BYTE_COUNT_MAX: usize = 4 << 10;
+
 /// A learner may vote once it is no further behind than so many entries.
 const CAUGHT_UP_ENTRY_COUNT: u64 = 100;
 
@@ -234,7 +244,7 @@ impl Node {
             batch_append: true,
             priority: 0,
             max_uncommitted_size: config.uncommitted_byte_count_max,
-            max_committed_size_per_ready: 4 << 20,
+            max_committed_size_per_ready: 1 << 20,
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&raft_config, Log::new(loaded), &logger)?;
@@ -250,6 +260,8 @@ impl Node {
             leads: None,
             leader: None,
             timeout_of: (u64::MAX, StateRole::Follower),
+            committed: VecDeque::new(),
+            is_commits_turn: false,
             applied,
             compact: None,
             number: 0,
@@ -334,7 +346,8 @@ impl Node {
     #[must_use]
     pub fn wants_checkpoint(&self) -> bool {
         let log = self.raw.raft.store();
-        self.applied > log.snapshot_index() && log.byte_count() > self.config.log_byte_count_max
+        let most = self.config.log_byte_count_max.max(log.data().len());
+        self.applied > log.snapshot_index() && log.byte_count() > most
     }
 
     /// A tick has passed.
@@ -629,12 +642,36 @@ impl Node {
         self.compact = Some(Write { snapshot: Some(snapshot), compact_below, ..Write::default() });
     }
 
-    /// Everything that is to be done by now.
-    pub fn drain(&mut self) -> Vec<Output> {
-        while self.raw.has_ready() || self.compact.is_some() {
-            self.ready();
+    /// What is to be done next; nothing if there is nothing left to do. What is to be sent and written, which
+    /// others wait for, takes turns with committed entries, a few at a time, so that the owner gets to other
+    /// things in between.
+    pub fn advance(&mut self) -> Vec<Output> {
+        while self.out.is_empty() {
+            let has_ready = self.raw.has_ready() || self.compact.is_some();
+            let has_committed = !self.committed.is_empty();
+            if has_ready && !(has_committed && self.is_commits_turn) {
+                self.ready();
+                self.is_commits_turn = true;
+            } else if has_committed {
+                self.give_out();
+                self.is_commits_turn = false;
+            } else {
+                break;
+            }
         }
         std::mem::take(&mut self.out)
+    }
+
+    /// Everything that is to be done by now.
+    pub fn drain(&mut self) -> Vec<Output> {
+        let mut all = Vec::new();
+        loop {
+            let next = self.advance();
+            if next.is_empty() {
+                return all;
+            }
+            all.extend(next);
+        }
     }
 
     fn ready(&mut self) {
@@ -674,13 +711,14 @@ impl Node {
                 data: raw.data.to_vec(),
             };
             self.raw.raft.mut_store().reset(&snapshot);
+            // It holds what was not given out yet.
+            self.committed.clear();
             self.applied = snapshot.index;
             self.out.push(Output::Restore(snapshot.clone()));
             write.compact_below = Some(snapshot.index + 1);
             write.snapshot = Some(snapshot);
         }
-        let committed = ready.take_committed_entries();
-        self.commit(committed);
+        self.committed.extend(ready.take_committed_entries());
         let entries = ready.take_entries();
         self.raw.raft.mut_store().append(&entries);
         write.entries = entries.iter().map(Into::into).collect();
@@ -723,9 +761,13 @@ impl Node {
         }
     }
 
-    fn commit(&mut self, entries: Vec<eraftpb::Entry>) {
-        for raw in &entries {
-            let entry = Entry::from(raw);
+    /// Gives out the next few committed entries.
+    fn give_out(&mut self) {
+        let mut byte_count = 0;
+        while byte_count < COMMITTED_BYTE_COUNT_MAX
+            && let Some(raw) = self.committed.pop_front()
+        {
+            let entry = Entry::from(&raw);
             if entry.kind == crate::types::EntryKind::Membership {
                 let change = ConfChangeV2::parse_from_bytes(&entry.data).unwrap_or_default();
                 if let Ok(members) = self.raw.apply_conf_change(&change) {
@@ -734,11 +776,11 @@ impl Node {
                 }
             }
             self.applied = entry.index;
+            byte_count += entry.data.len();
             self.out.push(Output::Commit(entry));
         }
-        if !entries.is_empty() {
-            self.raw.advance_apply_to(self.applied);
-        }
+        self.raw.advance_apply_to(self.applied);
+        self.take_the_lead();
     }
 
     /// One that takes part no longer leads no longer; raft-rs leaves that to its owner, and panics on the next

@@ -305,21 +305,28 @@ impl Server {
 
     /// Everything that is to be done by now.
     pub fn drain(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        while !self.is_stopped {
-            let outputs = self.node.drain();
-            if outputs.is_empty() {
-                // Raft takes no snapshot by which its receiver is no member: a new replica needs one of after
-                // its addition.
-                if std::mem::take(&mut self.has_joined) {
-                    self.checkpoint();
-                    continue;
-                }
-                return;
-            }
-            for output in outputs {
-                self.follow(now, output, out);
-            }
+        while self.advance(now, out) {}
+    }
+
+    /// What is to be done next, a few milliseconds' work; whether there may be more.
+    pub fn advance(&mut self, now: Timestamp, out: &mut Vec<Output>) -> bool {
+        if self.is_stopped {
+            return false;
         }
+        let outputs = self.node.advance();
+        if outputs.is_empty() {
+            // Raft takes no snapshot by which its receiver is no member: a new replica needs one of after its
+            // addition.
+            let has_joined = std::mem::take(&mut self.has_joined);
+            if has_joined {
+                self.checkpoint();
+            }
+            return has_joined;
+        }
+        for output in outputs {
+            self.follow(now, output, out);
+        }
+        true
     }
 
     fn follow(&mut self, now: Timestamp, output: node::Output, out: &mut Vec<Output>) {

@@ -77,6 +77,9 @@ impl Account {
                 by(sum, amount);
             }
         }
+        if need.gpu_devices == 0 {
+            return;
+        }
         for (device, sum) in self.gpu.iter_mut().enumerate() {
             if need.gpu_devices & (1 << device) != 0 {
                 by(sum, need.reservation.gpu.milli_each.0);

@@ -3,6 +3,7 @@
 //! A sum, modulo 2^128, of one hash for each record, so that a change costs what changed; replicas compare
 //! it. Against mistakes, not against an adversary: the hash is xxh3.
 
+use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -37,13 +38,51 @@ enum Kind {
 }
 
 fn of(kind: Kind, record: &impl Serialize) -> u128 {
-    let mut buffer = [0u8; 256];
-    let kind = kind as u8;
-    match postcard::to_slice(&(kind, record), &mut buffer) {
-        Ok(bytes) => xxh3_128(bytes),
-        Err(_) => xxh3_128(
-            &postcard::to_allocvec(&(kind, record)).expect("records of a state can be written"),
-        ),
+    let mut buffer = Buffer { bytes: [0; 256], len: 0 };
+    let record = (kind as u8, record);
+    match postcard::serialize_with_flavor(&record, &mut buffer) {
+        Ok(()) => xxh3_128(&buffer.bytes[..buffer.len]),
+        Err(_) => {
+            xxh3_128(&postcard::to_allocvec(&record).expect("records of a state can be written"))
+        }
+    }
+}
+
+/// Where a small record is written to be hashed. Most of its fields are a few bytes long, which a call for
+/// each would take longer to copy.
+struct Buffer {
+    bytes: [u8; 256],
+    len: usize,
+}
+
+impl Flavor for &mut Buffer {
+    type Output = ();
+
+    #[inline]
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        let full = postcard::Error::SerializeBufferFull;
+        let to = self.bytes.get_mut(self.len..self.len + data.len()).ok_or(full)?;
+        if data.len() <= 10 {
+            for (to, from) in to.iter_mut().zip(data) {
+                *to = *from;
+            }
+        } else {
+            to.copy_from_slice(data);
+        }
+        self.len += data.len();
+        Ok(())
+    }
+
+    #[inline]
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        let full = postcard::Error::SerializeBufferFull;
+        *self.bytes.get_mut(self.len).ok_or(full)? = data;
+        self.len += 1;
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
     }
 }
 
@@ -146,9 +185,10 @@ impl State {
         let job = self.jobs[id.job.index()].as_mut().expect("a job has the slot");
         let uid = job.uid;
         let record = &mut job.tasks[id.position as usize];
-        self.sum.remove(of_task(uid, id.position, record));
+        self.sum.remove(record.hash);
         let result = change(record);
-        self.sum.add(of_task(uid, id.position, record));
+        record.hash = of_task(uid, id.position, record);
+        self.sum.add(record.hash);
         result
     }
 
@@ -171,11 +211,12 @@ impl State {
         id: MachineId,
         change: impl FnOnce(&mut super::MachineRecord) -> T,
     ) -> T {
-        let before = self.machine_hash(id);
-        self.sum.remove(before);
-        let result = change(&mut self.machines[id.index()]);
-        let after = self.machine_hash(id);
-        self.sum.add(after);
+        let machine = &mut self.machines[id.index()];
+        self.sum.remove(machine.hash);
+        let result = change(machine);
+        let hash = self.machine_hash(id);
+        self.machines[id.index()].hash = hash;
+        self.sum.add(hash);
         result
     }
 

@@ -93,6 +93,9 @@ pub struct TaskRecord {
     pub is_disrupted: bool,
     /// How often it was placed.
     pub placed_count: u32,
+    /// Its share of the state's hash.
+    #[serde(skip)]
+    pub(super) hash: u128,
 }
 
 /// Where a task is in its life (Borg §2.3, Fig. 2: pending, running, dead).
@@ -203,6 +206,9 @@ pub struct MachineRecord {
     /// The share of the state's hash that its spec has.
     #[serde(skip)]
     pub(super) spec_hash: u64,
+    /// Its share of the state's hash.
+    #[serde(skip)]
+    pub(super) hash: u128,
     /// What is placed on it, allocs included, by ascending incarnation.
     #[serde(skip)]
     pub(super) tasks: Vec<(Incarnation, TaskId)>,

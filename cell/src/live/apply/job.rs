@@ -17,6 +17,10 @@ use crate::live::{EvictCause, State, hash};
 use crate::resources::Resources;
 use crate::spec::{JobSpec, SpecError, read_job, task_limit};
 
+/// A job that ended is dropped once jobs that ended later have so many tasks. Our own limit: it bounds what a
+/// master keeps of the past to a fraction of what a large cell runs.
+const DEAD_TASK_COUNT_MAX: usize = 200_000;
+
 impl State {
     pub(super) fn submit(
         &mut self,
@@ -114,8 +118,9 @@ impl State {
         record.spec_hash = hash::of_specs(&record);
         let uid = record.uid;
         self.sum.add(hash::of_job(&record));
-        for (task, index) in record.tasks.iter().zip(0..) {
-            self.sum.add(hash::of_task(uid, index, task));
+        for (task, index) in record.tasks.iter_mut().zip(0..) {
+            task.hash = hash::of_task(uid, index, task);
+            self.sum.add(task.hash);
             if matches!(task.phase, Phase::Waiting { .. }) {
                 self.waiting.insert(crate::borglet::TaskKey { job: uid, index });
             }
@@ -143,6 +148,7 @@ impl State {
             avoid: Vec::new(),
             is_disrupted: false,
             placed_count: 0,
+            hash: 0,
         }
     }
 
@@ -384,16 +390,17 @@ impl State {
         view.tasks = tasks;
         view.max_disrupted = old.max_disrupted;
         if wanted > count {
-            let new: Vec<TaskRecord> = (count..wanted)
+            let mut new: Vec<TaskRecord> = (count..wanted)
                 .map(|index| {
                     let index = u32::try_from(index).expect("checked");
                     self.new_task(task_limit(spec, index).expect("admitted"), version)
                 })
                 .collect();
             let uid = self.job_at(slot).uid;
-            for (task, index) in new.iter().zip(count..) {
+            for (task, index) in new.iter_mut().zip(count..) {
                 let index = u32::try_from(index).expect("checked");
-                self.sum.add(hash::of_task(uid, index, task));
+                task.hash = hash::of_task(uid, index, task);
+                self.sum.add(task.hash);
                 self.waiting.insert(crate::borglet::TaskKey { job: uid, index });
             }
             let added = spec.count - u32::try_from(count).expect("checked");
@@ -479,21 +486,24 @@ impl State {
         Ok((slot, count))
     }
 
-    /// Drops jobs that ended long ago, or too many, but for those that others wait for.
+    /// Drops jobs that ended long ago, and those that ended before too many others or before others with too
+    /// many tasks, but for those that others wait for.
     pub(super) fn drop_dead_jobs(&mut self, context: &mut Context) {
         let (keep, most) =
             (self.settings.dead_job_keep_ms, self.settings.dead_job_count_max as usize);
-        let mut over = self.dead.len().saturating_sub(most);
+        let (mut later_count, mut later_task_count) = (0, 0);
         let mut dropped = Vec::new();
-        for &(at, uid) in &self.dead {
-            if over == 0 && self.now.since_ms(at) <= keep {
-                break;
+        for &(at, uid) in self.dead.iter().rev() {
+            let slot = self.slots[&uid];
+            let is_old = self.now.since_ms(at) > keep;
+            let is_over = later_count >= most || later_task_count >= DEAD_TASK_COUNT_MAX;
+            if (is_old || is_over) && !self.dependents.contains_key(&uid) {
+                dropped.push(slot);
             }
-            over = over.saturating_sub(1);
-            if !self.dependents.contains_key(&uid) {
-                dropped.push(self.slots[&uid]);
-            }
+            later_count += 1;
+            later_task_count += self.job_at(slot).tasks.len();
         }
+        dropped.reverse();
         for slot in dropped {
             self.drop_job(context, slot);
         }
@@ -502,8 +512,8 @@ impl State {
     fn drop_job(&mut self, context: &mut Context, slot: JobId) {
         let Some(job) = self.jobs[slot.index()].take() else { return };
         self.sum.remove(hash::of_job(&job));
-        for (task, index) in job.tasks.iter().zip(0..) {
-            self.sum.remove(hash::of_task(job.uid, index, task));
+        for task in &job.tasks {
+            self.sum.remove(task.hash);
         }
         if let Some((at, _)) = job.ended {
             self.dead.remove(&(at, job.uid));

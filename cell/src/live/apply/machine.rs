@@ -77,6 +77,7 @@ impl State {
                         is_removed: false,
                         generation: 0,
                         spec_hash,
+                        hash: 0,
                         tasks: Vec::new(),
                         present: Account::default(),
                         future: Account::default(),
@@ -98,8 +99,8 @@ impl State {
         let (is_removed, is_down) = (record.is_removed, record.is_down());
         self.machine_count += u32::from(!is_removed);
         self.down_count += u32::from(!is_removed && is_down);
-        // A change that changes nothing adds its hash.
         let hash = self.machine_hash(id);
+        self.machines[id.index()].hash = hash;
         self.sum.add(hash);
     }
 

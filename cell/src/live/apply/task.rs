@@ -106,7 +106,12 @@ impl State {
 
     /// Starts what waits for room on a machine, in the order in which it was placed there.
     pub(super) fn promote_all(&mut self, context: &mut Context, machine: MachineId) {
-        let waiting: Vec<TaskId> = self.machines[machine.index()]
+        let record = &self.machines[machine.index()];
+        // What waits for room on the machine itself is in one of the accounts alone.
+        if self.envelopes.is_empty() && record.present == record.future {
+            return;
+        }
+        let waiting: Vec<TaskId> = record
             .tasks
             .iter()
             .map(|&(_, id)| id)
