@@ -186,9 +186,9 @@ impl Storage for Log {
         Ok(self.last())
     }
 
-    /// Without its data, which travels by itself.
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<eraftpb::Snapshot> {
-        if self.snapshot.index < request_index {
+    /// Without its data, which travels by itself. Who joined after it was taken would not take it.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<eraftpb::Snapshot> {
+        if self.snapshot.index < request_index || !self.snapshot.members.contains(to) {
             return Err(raft::Error::Store(raft::StorageError::SnapshotTemporarilyUnavailable));
         }
         let mut raw = eraftpb::Snapshot::default();

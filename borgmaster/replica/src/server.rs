@@ -164,7 +164,7 @@ pub struct Server {
     /// Where replicas listen, as far as the log says.
     addresses: BTreeMap<u64, String>,
     hashes: Hashes,
-    /// Whether a replica was added since the last checkpoint.
+    /// Whether replicas may have been added since the last checkpoint.
     has_joined: bool,
     /// Whether a checkpoint is being made.
     is_checkpointing: bool,
@@ -278,8 +278,7 @@ impl Server {
                 self.tick_reads(out);
                 self.step(now, CoreInput::Tick, out);
                 if self.node.wants_checkpoint() && !self.is_checkpointing {
-                    self.is_checkpointing = true;
-                    out.push(Output::Checkpoint(Box::new(self.checkpoint_request())));
+                    self.begin_checkpoint(out);
                 }
             }
             // What is not understood is lost, as messages may be.
@@ -317,11 +316,11 @@ impl Server {
         if outputs.is_empty() {
             // Raft takes no snapshot by which its receiver is no member: a new replica needs one of after its
             // addition.
-            let has_joined = std::mem::take(&mut self.has_joined);
-            if has_joined {
-                self.checkpoint();
+            if self.has_joined && !self.is_checkpointing {
+                self.has_joined = false;
+                self.begin_checkpoint(out);
             }
-            return has_joined;
+            return false;
         }
         for output in outputs {
             self.follow(now, output, out);
@@ -556,6 +555,11 @@ impl Server {
         self.checkpointed(made);
     }
 
+    fn begin_checkpoint(&mut self, out: &mut Vec<Output>) {
+        self.is_checkpointing = true;
+        out.push(Output::Checkpoint(Box::new(self.checkpoint_request())));
+    }
+
     fn checkpoint_request(&self) -> CheckpointRequest {
         CheckpointRequest {
             addresses: self.addresses.clone(),
@@ -569,6 +573,8 @@ impl Server {
         // The log takes one with those who take part by now: after a change of them it is made anew.
         if members == *self.node.members() {
             self.node.checkpoint(index, data);
+        } else {
+            self.has_joined = true;
         }
     }
 }
