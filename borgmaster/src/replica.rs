@@ -56,6 +56,8 @@ pub(crate) enum Message {
     Peek(Question),
     /// To hand over, and end.
     Stop,
+    /// To end at once: it cannot go on, for this reason.
+    Broken(String),
 }
 
 /// Who waits for an answer.
@@ -191,6 +193,8 @@ impl Replica {
             while let Some(taken) = message {
                 if matches!(taken, Message::Stop) {
                     end_by.get_or_insert_with(|| self.hand_over(&mut out));
+                } else if let Message::Broken(reason) = taken {
+                    return Err(reason);
                 } else {
                     self.take(taken, &mut out);
                 }
@@ -249,7 +253,7 @@ impl Replica {
             }
             Message::Read(question) => Input::Read { token: self.token(Waiting::Read(question)) },
             Message::Peek(question) => return question(Ok(self)),
-            Message::Stop => return,
+            Message::Stop | Message::Broken(_) => return,
         };
         self.server.input(now(), input, out);
     }
