@@ -138,43 +138,74 @@ impl Config {
         };
         ensure!(config.id > 0, "replicas are numbered from 1");
         for address in [&config.place.client, &config.place.peer] {
-            let at: SocketAddr = address
-                .parse()
-                .with_context(|| format!("{address:?} is not an address IP:PORT"))?;
+            let is_loopback = socket_address(address)?.ip().is_loopback();
             ensure!(
-                at.ip().is_loopback() || insecure,
+                is_loopback || insecure,
                 "{address} can be reached from elsewhere, and nobody is authenticated: \
                  use a loopback address, or --insecure if you mean it"
             );
         }
-        config.settings.check().map_err(|error| anyhow::anyhow!("{error}"))?;
+        check_settings(&config.settings)?;
         Ok(Self { scheduler_count: schedulers, ..config })
     }
 
     fn from_file(text: &str, id: u64, data: Option<&Path>) -> anyhow::Result<Self> {
-        let file: File = toml::from_str(text).map_err(|error| {
-            let place = error.span().map_or(0, |span| text[..span.start].lines().count());
-            anyhow::anyhow!("line {}: {}", place.max(1), error.message())
-        })?;
+        let file = read_file(text)?;
         let mut replicas = BTreeMap::new();
-        for FileReplica { id, client, peer } in file.replica {
-            ensure!(id > 0, "[[replica]]: replicas are numbered from 1");
+        let mut addresses = BTreeMap::new();
+        for (i, FileReplica { id, client, peer }) in file.replica.into_iter().enumerate() {
+            let field = |name: &str| format!("field `replica[{i}].{name}`");
+            ensure!(id > 0, "{}: replicas are numbered from 1", field("id"));
+            for (name, address) in [("client", &client), ("peer", &peer)] {
+                socket_address(address).with_context(|| field(name))?;
+                let other = *addresses.entry(address.clone()).or_insert(id);
+                ensure!(other == id, "{}: {address} is that of replica {other}", field(name));
+            }
             let is_new = replicas.insert(id, Place { client, peer }).is_none();
-            ensure!(is_new, "[[replica]]: {id} is there twice");
+            ensure!(is_new, "{}: {id} is there twice", field("id"));
         }
         let count = replicas.len();
-        ensure!([1, 3, 5].contains(&count), "[[replica]]: {count} of them, and not 1, 3 or 5");
+        ensure!([1, 3, 5].contains(&count), "field `replica`: {count} of them, and not 1, 3 or 5");
         let place = replicas.get(&id).cloned();
-        let place = place.with_context(|| format!("[[replica]]: there is none with id {id}"))?;
+        let place =
+            place.with_context(|| format!("field `replica`: there is none with id {id}"))?;
         let data = match (data, file.data) {
             (Some(data), _) => data.to_owned(),
             (None, Some(data)) => data.join(format!("replica-{id}")),
-            (None, None) => bail!("`data` is missing, and so is --data"),
+            (None, None) => bail!("field `data`: is missing, and so is --data"),
         };
         let FileCell { name, admins } = file.cell;
         let settings = Settings { cell_name: name, admins, ..file.settings };
+        check_settings(&settings)?;
         Ok(Self { id, data, replicas, place, join: None, settings, scheduler_count: 1 })
     }
+}
+
+fn socket_address(text: &str) -> anyhow::Result<SocketAddr> {
+    text.parse().map_err(|_| anyhow::anyhow!("{text:?} is not an address IP:PORT"))
+}
+
+fn check_settings(settings: &Settings) -> anyhow::Result<()> {
+    borgmaster_core::check_settings(settings).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn read_file(text: &str) -> anyhow::Result<File> {
+    let line_of = |error: &toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = 1 + before.matches('\n').count();
+        // Some messages are of several lines.
+        (line, error.message().replace('\n', ", "))
+    };
+    let malformed = |error: toml::de::Error| {
+        let (line, problem) = line_of(&error);
+        anyhow::anyhow!("line {line}: {problem}")
+    };
+    let document = toml::Deserializer::parse(text).map_err(malformed)?;
+    serde_path_to_error::deserialize(document).map_err(|error| {
+        let field = error.path().to_string();
+        let (line, problem) = line_of(error.inner());
+        anyhow::anyhow!("line {line}: field `{field}`: {problem}")
+    })
 }
 
 #[cfg(test)]
@@ -221,14 +252,47 @@ mod tests {
             (config.settings.cell_name.as_str(), config.settings.poll_interval_ms),
             ("aa", 500)
         );
+        let replica = |id: u64, port: u16| {
+            format!(
+                "[[replica]]\nid = {id}\nclient = \"127.0.0.1:{port}\"\npeer = \"127.0.0.1:1\"\n"
+            )
+        };
         let wrong = [
-            (CELL.replace("poll_interval_ms", "poll_ms"), "line 11"),
-            (CELL.replace("id = 1", "id = 2"), "none with id 1"),
-            (format!("{CELL}\n[[replica]]\nid = 2\nclient = \"a\"\npeer = \"b\""), "not 1, 3 or 5"),
+            (
+                CELL.replace("poll_interval_ms", "poll_ms"),
+                "line 11: field `settings.poll_ms`: unknown",
+            ),
+            (CELL.replace("= 500", "= 5"), "field `settings.poll_interval_ms`: 5 is not in"),
+            (
+                CELL.replace("= 500", "= 500\npolicy = \"x\""),
+                "field `settings.policy`: \"x\" is no",
+            ),
+            (
+                CELL.replace("\"aa\"", "\"a a\""),
+                "field `settings.cell_name`: \"a a\" has white space",
+            ),
+            (CELL.replace("id = 1", "id = \"one\""), "line 7: field `replica[0].id`: invalid type"),
+            (
+                CELL.replace("id = 1", "id = 0"),
+                "field `replica[0].id`: replicas are numbered from 1",
+            ),
+            (CELL.replace("id = 1", "id = 2"), "field `replica`: there is none with id 1"),
+            (CELL.replace("127.0.0.1:7201", "here"), "field `replica[0].peer`: \"here\" is not"),
+            (
+                CELL.replace("client", "clients"),
+                "line 8: field `replica[0].clients`: unknown field",
+            ),
+            (CELL.replace("name = \"aa\"", ""), "field `cell`: missing field `name`"),
+            (CELL.replace("data =", "# data ="), "field `data`: is missing"),
+            (CELL.replace("[cell]", "[cell"), "line 3: "),
+            (format!("{CELL}{}", replica(1, 7301)), "field `replica[1].id`: 1 is there twice"),
+            (format!("{CELL}{}", replica(2, 7101)), "127.0.0.1:7101 is that of replica 1"),
+            (format!("{CELL}{}", replica(2, 7301)), "field `replica`: 2 of them"),
         ];
         for (text, part) in wrong {
             let error = format!("{:#}", Config::from_file(&text, 1, None).unwrap_err());
             assert!(error.contains(part), "{error:?} does not say {part:?}");
+            assert_eq!(error.lines().count(), 1, "{error}");
         }
     }
 

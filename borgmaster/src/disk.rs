@@ -1,7 +1,7 @@
 //! The disk: a thread that writes in order, and syncs once for all that waits (group commit).
 //!
 //! In: writes. Out: up to which one all are on disk, or which one failed. After a failure it skips what comes
-//! until that one comes again.
+//! until that one comes again. What is damaged or of another version is no such failure: the replica ends.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use borgmaster_replica::Write;
-use borgmaster_replica::engine::Engine;
+use borgmaster_replica::engine::{Engine, StorageError};
 use borgmaster_replica::server::Input;
 use crossbeam_channel::{Receiver, Sender};
 
@@ -20,7 +20,16 @@ pub(crate) fn run(mut engine: impl Engine, writes: &Receiver<Write>, replica: &S
     let mut disk = Disk::default();
     while let Ok(first) = writes.recv() {
         let batch = std::iter::once(first).chain(writes.try_iter()).collect();
-        for input in disk.take(&mut engine, batch) {
+        let inputs = match disk.take(&mut engine, batch) {
+            Ok(inputs) => inputs,
+            Err(error) => {
+                let _ = replica.send(Message::Broken(error.to_string()));
+                // What still comes is for nobody, until the replica has ended.
+                for _ in writes {}
+                return;
+            }
+        };
+        for input in inputs {
             if replica.send(Message::Input(input)).is_err() {
                 return;
             }
@@ -34,10 +43,16 @@ struct Disk {
     done: u64,
     /// After a failure: the write that has to come again first.
     missing: Option<u64>,
+    /// Whether it was said that writes fail.
+    is_failing: bool,
 }
 
 impl Disk {
-    fn take(&mut self, engine: &mut impl Engine, batch: Vec<Write>) -> Vec<Input> {
+    fn take(
+        &mut self,
+        engine: &mut impl Engine,
+        batch: Vec<Write>,
+    ) -> Result<Vec<Input>, StorageError> {
         let (mut first, mut last, mut must_sync, mut failed) = (None, None, false, None);
         for write in batch {
             let number = write.number;
@@ -47,8 +62,7 @@ impl Disk {
                 continue;
             }
             if let Err(error) = engine.write(&write) {
-                tracing::error!(number, %error, "a write failed");
-                self.missing = Some(number);
+                self.fail(number, error)?;
                 failed = Some(number);
                 break;
             }
@@ -61,15 +75,30 @@ impl Disk {
         if let (Some(first), Some(last)) = (first, last) {
             let synced = if must_sync { engine.sync() } else { Ok(()) };
             if let Err(error) = synced {
-                tracing::error!(number = first, %error, "a sync failed");
-                self.missing = Some(first);
-                return vec![Input::PersistFailed { number: first }];
+                self.fail(first, error)?;
+                return Ok(vec![Input::PersistFailed { number: first }]);
+            }
+            if failed.is_none() && std::mem::take(&mut self.is_failing) {
+                tracing::info!("the disk takes writes again");
             }
             self.done = last;
             inputs.push(Input::Persisted { number: last });
         }
         inputs.extend(failed.map(|number| Input::PersistFailed { number }));
-        inputs
+        Ok(inputs)
+    }
+
+    /// Takes note of a write that failed, and says so once: it is tried again several times a second.
+    fn fail(&mut self, number: u64, error: StorageError) -> Result<(), StorageError> {
+        match error {
+            StorageError::Corrupt { .. } | StorageError::TooNew { .. } => return Err(error),
+            StorageError::Full { .. } | StorageError::Locked { .. } | StorageError::Io { .. } => {}
+        }
+        self.missing = Some(number);
+        if !std::mem::replace(&mut self.is_failing, true) {
+            tracing::error!(%error, "the disk takes no writes: this replica takes none either until it does");
+        }
+        Ok(())
     }
 }
 
@@ -107,13 +136,13 @@ mod tests {
     }
 
     #[allow(clippy::wildcard_enum_match_arm, reason = "a disk says nothing else")]
-    fn told(inputs: &[Input]) -> Vec<(bool, u64)> {
+    fn told(inputs: &Result<Vec<Input>, StorageError>) -> Vec<(bool, u64)> {
         let one = |input: &Input| match input {
             Input::Persisted { number } => (true, *number),
             Input::PersistFailed { number } => (false, *number),
             other => panic!("{other:?}"),
         };
-        inputs.iter().map(one).collect()
+        inputs.as_ref().unwrap().iter().map(one).collect()
     }
 
     #[test]
@@ -127,13 +156,13 @@ mod tests {
     #[test]
     fn after_a_failure_writes_wait_for_the_one_that_failed() {
         let (mut disk, mut engine) = (Disk::default(), MemoryEngine::default());
-        disk.take(&mut engine, vec![write(1)]);
+        assert_eq!(told(&disk.take(&mut engine, vec![write(1)])), [(true, 1)]);
         engine.is_full = true;
         assert_eq!(told(&disk.take(&mut engine, vec![write(2), write(3)])), [(false, 2)]);
         engine.is_full = false;
-        assert!(disk.take(&mut engine, vec![write(3)]).is_empty());
+        assert_eq!(told(&disk.take(&mut engine, vec![write(3)])), []);
         assert_eq!(told(&disk.take(&mut engine, vec![write(2), write(3)])), [(true, 3)]);
-        assert!(disk.take(&mut engine, vec![write(2)]).is_empty(), "3 stays as it is");
+        assert_eq!(told(&disk.take(&mut engine, vec![write(2)])), [], "3 stays as it is");
         assert_eq!(engine.load().unwrap().entries.len(), 3);
     }
 }

@@ -89,7 +89,8 @@ fn run(config: Config) -> anyhow::Result<()> {
     let is_empty = loaded.is_empty();
     let seed = RandomState::new().hash_one(id);
     let core = borgmaster_core::Config { seed, scheduler_count };
-    let server = Server::new(node::Config::new(id, seed), core, loaded)?;
+    let server = Server::new(node::Config::new(id, seed), core, loaded)
+        .with_context(|| format!("{}", data.display()))?;
 
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     let links = tokio::runtime::Builder::new_multi_thread()
@@ -153,7 +154,7 @@ fn run(config: Config) -> anyhow::Result<()> {
     runtime.shutdown_timeout(Duration::from_millis(200));
     // Its queue ended with the replica; what was in it goes to the disk.
     disk.join().map_err(|_| anyhow::anyhow!("a bug: the disk's thread panicked"))?;
-    ended.map_err(|reason| anyhow::anyhow!("{reason}"))?;
+    ended.map_err(|reason| anyhow::anyhow!("{}: {reason}", data.display()))?;
     tracing::info!("stopped");
     Ok(())
 }

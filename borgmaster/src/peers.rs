@@ -193,6 +193,11 @@ impl Replica for Service {
                 .try_into()
                 .map_err(|error: proto::WireError| Status::invalid_argument(error.to_string()))?;
             self.check(&route)?;
+            for (i, message) in messages.iter().enumerate() {
+                borgmaster_replica::check_message(message).map_err(|error| {
+                    Status::invalid_argument(format!("field `messages[{i}]`: {error}"))
+                })?;
+            }
             received_count += messages.len() as u64;
             let permit = Arc::clone(&self.room).acquire_owned().await;
             let permit = permit.map_err(|_| Status::unavailable("this replica is stopping"))?;

@@ -60,6 +60,8 @@ pub(crate) enum Message {
     Peek(Question),
     /// To hand over, and end.
     Stop,
+    /// To end at once: it cannot go on, for this reason.
+    Broken(String),
 }
 
 /// Who waits for an answer.
@@ -203,6 +205,7 @@ impl Replica {
                     Ok(Message::Stop) => {
                         end_by.get_or_insert_with(|| self.hand_over(&mut out));
                     }
+                    Ok(Message::Broken(reason)) => return Err(reason),
                     Ok(message) => self.take(message, &mut out),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return Ok(()),
@@ -263,7 +266,7 @@ impl Replica {
             }
             Message::Read(question) => Input::Read { token: self.token(Waiting::Read(question)) },
             Message::Peek(question) => return question(Ok(self)),
-            Message::Stop => return,
+            Message::Stop | Message::Broken(_) => return,
         };
         self.server.input(now(), input, out);
     }

@@ -53,13 +53,28 @@ pub(crate) struct Args {
     /// RAM of each, in GiB
     #[arg(long, default_value_t = 128)]
     ram_gib: u32,
+    /// Listen beyond this machine, although nobody is authenticated
+    #[arg(long)]
+    insecure: bool,
     /// Tasks end after so long; without it only those of jobs called NAME-500ms, after that
     #[arg(long)]
     runtime_ms: Option<u64>,
 }
 
+/// What the user has to put right; nothing was done.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct BadInput(String);
+
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { count, listen, master, user, prefix, cpus, ram_gib, runtime_ms } = args;
+    let Args { count, listen, master, user, prefix, cpus, ram_gib, insecure, runtime_ms } = args;
+    if !listen.ip().is_loopback() && !insecure {
+        return Err(BadInput(format!(
+            "{listen} can be reached from elsewhere, and nobody is authenticated: \
+             use a loopback address, or --insecure if you mean it"
+        ))
+        .into());
+    }
     let ram_bytes = u64::from(ram_gib) << 30;
     let capacity = MachineCapacity {
         cpu_milli: u64::from(cpus) * 1000,
@@ -179,8 +194,13 @@ impl Borglet for Service {
         let (sender, receiver) = mpsc::channel(64);
         let service = self.clone();
         tokio::spawn(async move {
-            while let Ok(Some(batch)) = batches.message().await {
-                let replies = match service.answer(batch) {
+            loop {
+                let replies = match batches.message().await {
+                    Ok(Some(batch)) => service.answer(batch),
+                    Ok(None) => return,
+                    Err(status) => Err(status),
+                };
+                let replies = match replies {
                     Ok(replies) => replies,
                     Err(status) => return drop(sender.send(Err(status)).await),
                 };

@@ -45,7 +45,7 @@ async fn main() -> ExitCode {
             {
                 eprintln!("loadgen: {error:#}");
             }
-            ExitCode::FAILURE
+            if error.is::<borglets::BadInput>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

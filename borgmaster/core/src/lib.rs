@@ -39,6 +39,7 @@ pub use evictions::evictions;
 pub use fits::{FitsCounts, FitsRequest};
 pub use link::{Heard, LinkShard, ShardInput, ShardOutput};
 pub use plan::{PlanRequest, PlanResult, Planned};
+pub use request::check_settings;
 pub use rooms::LiveRooms;
 pub use stats::Stats;
 

@@ -1,9 +1,25 @@
 //! Clients' requests: what is plainly wrong is answered at once, what was answered before is answered again,
 //! the rest is proposed.
 
-use cell::live::{Op, Request, Timestamp};
+use cell::live::{Op, Rejected, Request, Settings, Timestamp};
+use cell::spec::SpecError;
 
 use crate::{Core, Output, Token};
+
+/// Whether each setting is in its range, and the policy is one that there is.
+///
+/// # Errors
+/// With the first that is not.
+pub fn check_settings(settings: &Settings) -> Result<(), SpecError> {
+    settings.check()?;
+    let policies = scheduler::policies();
+    if policies.iter().any(|policy| policy.name() == settings.policy) {
+        return Ok(());
+    }
+    let names: Vec<&str> = policies.iter().map(|policy| policy.name()).collect();
+    let problem = format!("{:?} is no policy: {}", settings.policy, names.join(", "));
+    Err(SpecError::new("settings.policy", problem))
+}
 
 impl Core {
     pub(crate) fn ask(
@@ -20,6 +36,13 @@ impl Core {
         };
         if let Some(outcome) = self.state.answer_now(&request, &op) {
             out.push(Output::Answer { token, outcome });
+            return;
+        }
+        // The state does not know which policies there are.
+        if let Op::Configure(settings) = &op
+            && let Err(error) = check_settings(settings)
+        {
+            out.push(Output::Answer { token, outcome: Err(Rejected::from(error)) });
             return;
         }
         let tokens = leader.asked.entry((request.session, request.sequence)).or_default();

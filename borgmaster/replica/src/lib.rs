@@ -21,4 +21,4 @@ mod wire;
 pub use checkpoint::{CheckpointError, CheckpointRequest, Checkpointed};
 pub use past::{Past, PastError};
 pub use types::{Entry, EntryKind, HardState, Loaded, Members, Snapshot, Write};
-pub use wire::{MESSAGE_BYTE_COUNT_MAX, WireError};
+pub use wire::{MESSAGE_BYTE_COUNT_MAX, WireError, check as check_message};

@@ -155,6 +155,13 @@ pub enum Output {
         /// Whom, if that is known.
         leader: Option<u64>,
     },
+    /// The one that leads counts on entries that this replica acknowledged and no longer has: it must stop.
+    Lost {
+        /// Up to where the leader counts on it.
+        acknowledged: u64,
+        /// Up to where it has the log.
+        last_index: u64,
+    },
     /// Another replica's owner sent this.
     Owner {
         /// Which.
@@ -352,7 +359,9 @@ impl Node {
 
     /// A tick has passed.
     pub fn tick(&mut self) {
-        self.raw.tick();
+        if self.may_stand() {
+            self.raw.tick();
+        }
         self.settle_timeout();
         if let Some(Failed::Since(ticks)) = &mut self.failed {
             *ticks += 1;
@@ -375,6 +384,14 @@ impl Node {
             self.outgoing.remove(&to);
             self.raw.report_snapshot(to, SnapshotStatus::Failure);
         }
+    }
+
+    /// Whether the log's time goes on. One that cannot write stands for no election: its messages would wait
+    /// for the disk. And a single voter elects itself at once, for which raft-rs wants all of the log on disk.
+    fn may_stand(&self) -> bool {
+        let is_alone = self.members().voters == [self.config.id];
+        let is_leader = self.raw.raft.state == StateRole::Leader;
+        self.failed.is_none() && (is_leader || !is_alone || self.writes.is_empty())
     }
 
     /// Another replica sent something.
@@ -424,6 +441,15 @@ impl Node {
     }
 
     fn step(&mut self, message: eraftpb::Message) {
+        // A leader tells nobody of commits beyond what that one acknowledged. raft-rs panics on it.
+        let is_lost = message.get_msg_type() == MessageType::MsgHeartbeat
+            && message.term >= self.raw.raft.term
+            && message.commit > self.last_index();
+        if is_lost {
+            let (acknowledged, last_index) = (message.commit, self.last_index());
+            self.out.push(Output::Lost { acknowledged, last_index });
+            return;
+        }
         // What raft does not take is of a replica that is no member, or too old: it is lost.
         let _ = self.raw.step(message);
         self.settle_timeout();

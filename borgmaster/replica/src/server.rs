@@ -366,8 +366,18 @@ impl Server {
                     out.push(answer(token, Answer::Unknown));
                 }
             }
+            node::Output::Lost { acknowledged, last_index } => {
+                let reason = format!(
+                    "the log ends at index {last_index}, but this replica had it up to {acknowledged} and said \
+                     so: its disk lost something. Remove its folder, and let it join again under a number that \
+                     it never had (`borgcfg replicas remove`, `borgmaster --join`, `borgcfg replicas add`)"
+                );
+                self.stop(reason, out);
+            }
             node::Output::Owner { from, bytes } => {
-                if let Ok((index, hash)) = postcard::from_bytes(&bytes) {
+                // Whoever does not vote is no part of a majority.
+                let votes = self.node.members().voters.contains(&from);
+                if let Some((index, hash)) = postcard::from_bytes(&bytes).ok().filter(|_| votes) {
                     self.compare(Some((from, index, hash)), out);
                 }
             }
@@ -436,7 +446,9 @@ impl Server {
             if is_outvoted || is_split {
                 verdict = Some(format!(
                     "the state at index {index} is not that of the other replicas: this replica stops. \
-                     Keep its folder for whoever looks into it, and let it join again with an empty one"
+                     Keep its folder for whoever looks into it, and let it join again with an empty one, under a \
+                     number that it never had (`borgcfg replicas remove`, `borgmaster --join`, \
+                     `borgcfg replicas add`)"
                 ));
             }
         }
@@ -492,12 +504,22 @@ impl Server {
         out: &mut Vec<Output>,
     ) {
         if self.core.term().is_none() || self.node.leads().is_none() {
-            let leader = self.node.leader().filter(|&id| id != self.node.id());
-            out.push(answer(token, Answer::NotLeader { leader }));
+            out.push(answer(token, self.not_leader()));
         } else if self.asked.len() >= ASKED_COUNT_MAX {
             out.push(answer(token, Answer::Busy));
         } else {
             self.step(now, CoreInput::Request { token, request, op }, out);
+        }
+    }
+
+    /// Why this replica does not serve what only the one that leads can.
+    #[must_use]
+    pub fn not_leader(&self) -> Answer {
+        let leader = self.node.leader().filter(|&id| id != self.node.id());
+        // With a full disk it may be that it would lead, and cannot.
+        match leader {
+            None if self.node.has_no_space() => Answer::NoSpace,
+            leader => Answer::NotLeader { leader },
         }
     }
 
@@ -529,7 +551,7 @@ impl Server {
         }
         for (number, token) in given_up {
             self.reads.remove(&number);
-            out.push(answer(token, Answer::NotLeader { leader: self.node.leader() }));
+            out.push(answer(token, self.not_leader()));
         }
     }
 

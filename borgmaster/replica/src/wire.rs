@@ -63,13 +63,25 @@ impl Envelope {
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
-        if bytes.len() > MESSAGE_BYTE_COUNT_MAX {
-            return Err(WireError::TooLong(bytes.len()));
-        }
-        match bytes.split_first() {
-            Some((&FORMAT, rest)) => postcard::from_bytes(rest).map_err(|_| WireError::Malformed),
-            Some((&format, _)) => Err(WireError::Format(format)),
-            None => Err(WireError::Malformed),
-        }
+        postcard::from_bytes(body(bytes)?).map_err(|_| WireError::Malformed)
+    }
+}
+
+/// Whether these bytes may be a message: a sender of another version is told so at once.
+///
+/// # Errors
+/// If they are of another version, too many, or none.
+pub fn check(bytes: &[u8]) -> Result<(), WireError> {
+    body(bytes).map(|_| ())
+}
+
+fn body(bytes: &[u8]) -> Result<&[u8], WireError> {
+    if bytes.len() > MESSAGE_BYTE_COUNT_MAX {
+        return Err(WireError::TooLong(bytes.len()));
+    }
+    match bytes.split_first() {
+        Some((&FORMAT, rest)) => Ok(rest),
+        Some((&format, _)) => Err(WireError::Format(format)),
+        None => Err(WireError::Malformed),
     }
 }

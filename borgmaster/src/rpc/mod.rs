@@ -220,15 +220,17 @@ impl Cell for Service {
                         let request = Self::passed_on(message.clone());
                         match self.client(&address)?.mutate(request).await {
                             // It has stopped leading, or is gone: see who does.
-                            Ok(reply) if is_not_leader(reply.get_ref()) => {}
+                            Ok(reply) if has_stopped_leading(reply.get_ref()) => {}
                             Ok(reply) => return Ok(reply),
                             Err(status) if status.code() == tonic::Code::Unavailable => {}
                             Err(status) => return Err(status),
                         }
                     }
                 }
-                // Under the same number it is done once, however often it is asked for.
-                Answer::Unknown | Answer::NotLeader { leader: None } if !is_last => {}
+                // Under the same number it is done once, however often it is asked for. A disk that is full
+                // may have room again, and another replica may come to lead meanwhile.
+                Answer::Unknown | Answer::NotLeader { leader: None } | Answer::NoSpace
+                    if !is_last => {}
                 Answer::Unknown
                 | Answer::NotLeader { .. }
                 | Answer::Busy
@@ -326,9 +328,9 @@ fn unknown() -> Status {
     )
 }
 
-fn is_not_leader(reply: &wire::MutateReply) -> bool {
+fn has_stopped_leading(reply: &wire::MutateReply) -> bool {
     let reply: Result<Reply<cell::live::Done>, _> = reply.clone().try_into();
-    matches!(reply, Ok(Err(Unserved::NotLeader { .. })))
+    matches!(reply, Ok(Err(Unserved::NotLeader { .. } | Unserved::DiskFull)))
 }
 
 fn invalid(field: &str, problem: &str) -> Rejected {

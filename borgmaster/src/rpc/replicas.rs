@@ -37,7 +37,7 @@ impl Service {
             .peek(move |replica| {
                 let node = replica.server.node();
                 if node.leads().is_none() {
-                    return Err(Answer::NotLeader { leader: node.leader() });
+                    return Err(replica.server.not_leader());
                 }
                 let state = replica.server.state();
                 Ok(is_list || state.capabilities(&user).contains(&Capability::Machines))

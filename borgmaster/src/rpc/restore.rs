@@ -45,7 +45,7 @@ struct Start {
 enum Standing {
     MayBegin,
     Answered(Outcome),
-    NotLeader(Option<u64>),
+    NotLeader(Answer),
 }
 
 impl Service {
@@ -68,12 +68,13 @@ impl Service {
                 Standing::MayBegin => break self.restore_here(start, stream).await?,
                 Standing::Answered(Ok(_)) => break Ok(Ok(self.restored().await?)),
                 Standing::Answered(Err(rejected)) => break Ok(Err(rejected)),
-                Standing::NotLeader(leader) => {
+                Standing::NotLeader(why) => {
+                    let leader = if let Answer::NotLeader { leader } = why { leader } else { None };
                     if let Some(address) = self.client_address(leader).await?.filter(|_| !is_last) {
                         return self.pass_on(&address, first, stream).await;
                     }
                     if Instant::now() >= give_up || is_last {
-                        break Err(self.unserved(Answer::NotLeader { leader }).await?);
+                        break Err(self.unserved(why).await?);
                     }
                     tokio::time::sleep(AGAIN).await;
                 }
@@ -87,7 +88,7 @@ impl Service {
         self.peek(move |replica| {
             let node = replica.server.node();
             if node.leads().is_none() {
-                return Standing::NotLeader(node.leader().filter(|&id| id != node.id()));
+                return Standing::NotLeader(replica.server.not_leader());
             }
             let state = replica.server.state();
             let any = Op::RestoreFinish { restore: 0, length: 0, checksum: 0 };

@@ -20,19 +20,19 @@ pub(crate) fn classify(folder: &Path, error: &rocksdb::Error) -> StorageError {
         return StorageError::Locked { place };
     }
     if error.kind() == ErrorKind::Corruption {
-        let place = named_file(folder, &text).or_else(|| dropped_file(folder)).unwrap_or(place);
-        return StorageError::Corrupt { place, what: text };
+        let file = if names_file(folder, &text) { None } else { dropped_file(folder) };
+        let what = file.map_or(text.clone(), |file| format!("{file}: {text}"));
+        return StorageError::Corrupt { place, what };
     }
     StorageError::Io { place, what: text }
 }
 
-/// The file that a message names.
-fn named_file(folder: &Path, text: &str) -> Option<String> {
+/// Whether a message names a file of the database.
+fn names_file(folder: &Path, text: &str) -> bool {
     let words = text.split(|c: char| c.is_whitespace() || c == '\'' || c == '"');
     words
         .map(|word| word.trim_end_matches([':', ',', '.', ';']))
-        .find(|word| is_data_file(word) && Path::new(word).starts_with(folder))
-        .map(ToOwned::to_owned)
+        .any(|word| is_data_file(word) && Path::new(word).starts_with(folder))
 }
 
 fn is_data_file(word: &str) -> bool {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod mount;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +11,8 @@ use borgmaster_replica::engine::{Engine, StorageError, conformance};
 use borgmaster_replica::{Entry, HardState, Snapshot, Write};
 use borgmaster_store::RocksEngine;
 use tempfile::TempDir;
+
+use crate::mount::Mount;
 
 struct OnDisk {
     folder: TempDir,
@@ -89,6 +93,9 @@ fn a_damaged_write_ahead_log_is_refused_by_its_name() {
     let name = log.file_name().unwrap().to_str().unwrap();
     let text = error.to_string();
     assert!(text.contains(name) && text.contains("replicas add"), "{text} does not name {name}");
+    // Nobody is to remove that file alone.
+    assert!(text.starts_with(folder.path().to_str().unwrap()), "{text}");
+    assert!(!text.starts_with(log.to_str().unwrap()), "{text}");
 }
 
 #[test]
@@ -159,43 +166,13 @@ fn what_is_dropped_gives_its_room_back() {
     assert_eq!(loaded.entries.first().map(|entry| entry.index), Some(3980));
 }
 
-/// A small file system in memory, for whoever may mount one.
-struct Mount(TempDir);
-
-impl Mount {
-    fn new(megabytes: u32) -> Option<Self> {
-        let folder = TempDir::new().unwrap();
-        let size = format!("size={megabytes}m");
-        let done = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(folder.path())
-            .output();
-        done.is_ok_and(|done| done.status.success()).then_some(Self(folder))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg(self.0.path()).output();
-    }
-}
-
 #[test]
-#[allow(clippy::print_stderr, reason = "says why it is skipped")]
 fn a_full_disk_is_told_and_used_again_when_there_is_room() {
-    let Some(mount) = Mount::new(48) else {
-        eprintln!("skipped: a file system cannot be mounted here (it takes root)");
-        return;
-    };
-    let path = mount.0.path();
+    let Some(mount) = Mount::new(48) else { return };
+    let path = mount.path();
     let mut engine = RocksEngine::open(&path.join("db")).unwrap();
     put(&mut engine, &entries(1..=10, 1_000));
-    let ballast = path.join("ballast");
-    // The rest of the disk but some 2 MB.
-    let mut size = 47_usize << 20;
-    while fs::write(&ballast, vec![1; size]).is_err() {
-        size -= 1 << 20;
-    }
+    mount.fill();
     let mut next = 11;
     let error = loop {
         assert!(next < 10_000, "the disk never gets full");
@@ -208,7 +185,7 @@ fn a_full_disk_is_told_and_used_again_when_there_is_room() {
     assert!(matches!(error, StorageError::Full { .. }), "{error}");
     let error = engine.write(&entries(next..=next, 100_000)).and_then(|()| engine.sync());
     assert!(matches!(error, Err(StorageError::Full { .. })), "{error:?}");
-    fs::remove_file(&ballast).unwrap();
+    mount.empty();
     put(&mut engine, &entries(next..=next, 100_000));
     drop(engine);
     let loaded = RocksEngine::open(&path.join("db")).unwrap().load().unwrap();

@@ -2,8 +2,8 @@
 
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
 
 use cell::live::view::{Answer, CellStatus, Question};
 use cell::live::{Done, Op, Rejected, Request};
@@ -13,6 +13,7 @@ use proto::reply::Reply;
 use proto::status::{Consistency, Status, StatusQuery};
 use proto::wire;
 use proto::wire::cell_client::CellClient;
+use tempfile::NamedTempFile;
 use tonic::transport::Channel;
 
 /// Whatever takes longer has failed.
@@ -23,19 +24,55 @@ pub(crate) fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-/// A daemon, killed when it is dropped.
-pub(crate) struct Daemon(Child);
+/// A daemon, killed when it is dropped. With `SHOW_LOGS` set its log is shown then.
+pub(crate) struct Daemon {
+    process: Child,
+    log: NamedTempFile,
+}
 
 impl Daemon {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let log =
-            if std::env::var_os("SHOW_LOGS").is_some() { Stdio::inherit() } else { Stdio::null() };
-        let child = Command::new(env!("CARGO_BIN_EXE_borgmaster"))
+        let log = NamedTempFile::new().unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_borgmaster"))
             .args(arguments)
-            .stderr(log)
+            .stderr(log.reopen().unwrap())
             .spawn()
             .unwrap();
-        Self(child)
+        Self { process, log }
+    }
+
+    /// All that it has said.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap()
+    }
+
+    /// Waits until it has said this.
+    pub(crate) async fn says(&self, words: &str) {
+        let what = format!("it says {words:?}");
+        until(&what, || async { self.log().contains(words).then_some(()) }).await;
+    }
+
+    /// Waits until it ends by itself; its exit code, and all that it said.
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
+        let give_up = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return (status.code(), self.log());
+            }
+            assert!(Instant::now() < give_up, "it goes on: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until it ends by itself because it must; the one line that says why.
+    pub(crate) fn refusal(self, code: i32) -> String {
+        let (ended, log) = self.end();
+        assert_eq!(ended, Some(code), "{log}");
+        let lines = || log.lines().filter(|line| line.starts_with("borgmaster: "));
+        assert_eq!(lines().count(), 1, "{log}");
+        let line = lines().next().unwrap();
+        assert_eq!(log.lines().last(), Some(line));
+        line.to_owned()
     }
 
     pub(crate) fn alone(data: &Path, address: &str) -> Self {
@@ -44,22 +81,26 @@ impl Daemon {
 
     /// As `kill -9` does.
     pub(crate) fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
     }
 
     /// As an operator does.
     pub(crate) fn terminate(mut self) -> ExitStatus {
-        let id = self.0.id().to_string();
+        let id = self.process.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        self.0.wait().unwrap()
+        self.process.wait().unwrap()
     }
 }
 
 impl Drop for Daemon {
+    #[allow(clippy::print_stderr, reason = "it is asked for")]
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::env::var_os("SHOW_LOGS").is_some() {
+            eprintln!("{}", self.log());
+        }
     }
 }
 
@@ -116,21 +157,22 @@ impl Session {
         }
     }
 
+    /// The next request, as it is sent.
+    pub(crate) fn message(&mut self, op: Op) -> wire::MutateRequest {
+        Mutation { request: self.next(), op }.try_into().unwrap()
+    }
+
     /// Asks for something until it is answered.
     pub(crate) async fn ask(&mut self, address: &str, op: Op) -> Result<Done, Rejected> {
-        let request = self.next();
-        let message = wire::MutateRequest::try_from(Mutation { request, op }).unwrap();
-        let client = connect(address).await;
-        until("an answer", || {
-            let (mut client, message) = (client.clone(), message.clone());
-            async move {
-                let reply = client.mutate(message).await.ok()?.into_inner();
-                let reply: Reply<Done> = reply.try_into().unwrap();
-                reply.ok()
-            }
-        })
-        .await
+        let message = self.message(op);
+        until("an answer", || async { mutate(address, &message).await?.ok() }).await
     }
+}
+
+/// Asks once; `None`: there was no reply.
+pub(crate) async fn mutate(address: &str, message: &wire::MutateRequest) -> Option<Reply<Done>> {
+    let reply = connect(address).await.mutate(message.clone()).await.ok()?;
+    Some(reply.into_inner().try_into().unwrap())
 }
 
 pub(crate) async fn ask(address: &str, question: Question, consistency: Consistency) -> Status {
@@ -165,6 +207,11 @@ pub(crate) async fn change(
     let reply = connect(address).await.replicas(message).await.ok()?.into_inner();
     let reply: Reply<ReplicaList> = reply.try_into().unwrap();
     reply.ok()?.ok()
+}
+
+/// How many jobs the cell has.
+pub(crate) async fn job_count(address: &str) -> u32 {
+    cell(address, Consistency::Linearizable).await.job_count
 }
 
 /// The number of the replica that leads, as one of these says.

@@ -1,6 +1,7 @@
 //! Three replicas, and one.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use cell::live::view::Question;
 use cell::live::{Done, Rejected};
@@ -31,14 +32,57 @@ impl Three {
         three
     }
 
-    fn daemon(&self, id: u64) -> Daemon {
-        let config = self.folder.path().join("cell.toml");
-        Daemon::start(&["--config", config.to_str().unwrap(), "--replica", &id.to_string()])
+    /// Starts a replica as it is configured.
+    pub(crate) fn daemon(&self, id: u64) -> Daemon {
+        self.daemon_in(id, &self.data(id))
+    }
+
+    /// The same, with its folder elsewhere.
+    pub(crate) fn daemon_in(&self, id: u64, data: &Path) -> Daemon {
+        let (config, id) = (self.folder.path().join("cell.toml"), id.to_string());
+        let arguments = ["--config", config.to_str().unwrap(), "--replica", &id];
+        Daemon::start(&[&arguments[..], &["--data", data.to_str().unwrap()]].concat())
+    }
+
+    /// The replica's folder.
+    pub(crate) fn data(&self, id: u64) -> PathBuf {
+        self.folder.path().join(format!("replica-{id}"))
+    }
+
+    /// Puts another daemon in the place of a replica's; the one before ends as by `kill -9`.
+    pub(crate) fn replace(&mut self, id: u64, daemon: Daemon) {
+        self.daemons[usize::try_from(id).unwrap() - 1] = daemon;
+    }
+
+    /// As `kill -9` does.
+    pub(crate) fn kill(&mut self, id: u64) {
+        self.daemons[usize::try_from(id).unwrap() - 1].kill();
+    }
+
+    /// Waits until all replicas have the same state, with so many jobs.
+    pub(crate) async fn agrees(&self, job_count: u32) {
+        agree(self.addresses.iter(), job_count).await;
     }
 
     pub(crate) fn address(&self, id: u64) -> &str {
         &self.addresses[usize::try_from(id).unwrap() - 1]
     }
+}
+
+/// Waits until the replicas at these addresses have the same state, with so many jobs.
+pub(crate) async fn agree(
+    addresses: impl Iterator<Item = impl AsRef<str>> + Clone,
+    job_count: u32,
+) {
+    until("all replicas have the same state", || async {
+        let mut seen = Vec::new();
+        for address in addresses.clone() {
+            let status = cell(address.as_ref(), Consistency::Stale).await;
+            seen.push((status.index, status.hash, status.job_count));
+        }
+        (seen.iter().all(|it| *it == seen[0]) && seen[0].2 == job_count).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,23 +97,14 @@ async fn a_job_survives_its_leader_and_the_replicas_agree() {
     let status = cell(three.address(follower), Consistency::Linearizable).await;
     assert_eq!((status.name.as_str(), status.job_count), ("aa", 1));
 
-    three.daemons[usize::try_from(old).unwrap() - 1].kill();
+    three.kill(old);
     // The session goes on, under the next leader.
     session.ask(three.address(follower), job("after", 1)).await.unwrap();
     let error = session.ask(three.address(follower), job("web", 1)).await.unwrap_err();
     assert_eq!(error, Rejected::NameTaken("web".to_owned()));
 
-    let again = three.daemon(old);
-    three.daemons[usize::try_from(old).unwrap() - 1] = again;
-    until("all replicas have the same state", || async {
-        let mut seen = Vec::new();
-        for address in &three.addresses {
-            let status = cell(address, Consistency::Stale).await;
-            seen.push((status.index, status.hash, status.job_count));
-        }
-        (seen.iter().all(|it| *it == seen[0]) && seen[0].2 == 2).then_some(())
-    })
-    .await;
+    three.replace(old, three.daemon(old));
+    three.agrees(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,10 @@ use crate::client::{Daemon, Session, ask, cell, connect, free_address, job, lead
 use crate::cluster::Three;
 use crate::machines::Machines;
 
-async fn checkpoint(address: &str, until_index: Option<u64>) -> Result<CellFile, Status> {
+pub(crate) async fn checkpoint(
+    address: &str,
+    until_index: Option<u64>,
+) -> Result<CellFile, Status> {
     let bytes = checkpoint_bytes(address, until_index).await?;
     Ok(CellFile::read(&bytes[..]).unwrap())
 }
@@ -189,13 +192,5 @@ async fn a_named_restore_is_carried_out_once_by_whichever_replica_is_asked() {
     let again = restore().ask(other).await.unwrap_err();
     assert_eq!(again, Rejected::Answered(request.sequence));
     assert_eq!(job_status(one, "after").await.counts.total(), 1);
-    until("all replicas have the same state", || async {
-        let mut seen = Vec::new();
-        for id in 1..=3 {
-            let status = cell(three.address(id), Consistency::Stale).await;
-            seen.push((status.index, status.hash, status.job_count));
-        }
-        (seen.iter().all(|it| *it == seen[0]) && seen[0].2 == 2).then_some(())
-    })
-    .await;
+    three.agrees(2).await;
 }

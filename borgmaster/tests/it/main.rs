@@ -4,8 +4,16 @@
 
 mod client;
 mod cluster;
+mod damage;
+mod disagreement;
 mod files;
 mod fits;
+mod full_disk;
 mod machines;
+#[path = "../../store/tests/mount/mod.rs"]
+mod mount;
+mod nonsense;
+mod raw;
 mod replicas;
+mod start;
 mod watch;

@@ -1,6 +1,4 @@
-//! A replica that joins, and bad input.
-
-use std::process::Command;
+//! A replica that joins.
 
 use proto::operate::{ReplicaChange, ReplicaRole};
 use proto::status::Consistency;
@@ -45,17 +43,4 @@ async fn a_replica_joins_and_votes_and_leads() {
     drop(one);
     session.ask(&second, job("more", 1)).await.unwrap();
     assert_eq!(cell(&second, Consistency::Linearizable).await.job_count, 2);
-}
-
-#[test]
-fn bad_input_is_refused_in_one_line() {
-    let folder = TempDir::new().unwrap();
-    let data = folder.path().to_str().unwrap();
-    let out = Command::new(env!("CARGO_BIN_EXE_borgmaster"))
-        .args(["--data", data, "--listen", "0.0.0.0:0"])
-        .output()
-        .unwrap();
-    assert_eq!(out.status.code(), Some(2));
-    let text = String::from_utf8(out.stderr).unwrap();
-    assert!(text.contains("--insecure") && text.lines().count() == 1, "{text}");
 }

@@ -422,6 +422,15 @@ pub(crate) fn random_op(state: &State, (kind, a, b, c): Step) -> Op {
     }
 }
 
+#[test]
+fn a_saved_state_of_a_newer_version_is_refused_by_both_versions() {
+    let mut bytes = Cluster::new().state.to_bytes();
+    assert!(State::from_bytes(&bytes).is_ok());
+    bytes[0] = 9;
+    let error = State::from_bytes(&bytes).unwrap_err().to_string();
+    assert!(error.contains("format 9 is newer than 1"), "{error}");
+}
+
 proptest! {
     #[test]
     fn any_history_leaves_a_sound_state_that_can_be_saved(

@@ -33,13 +33,14 @@ pub trait Engine {
 pub enum StorageError {
     /// What is kept is damaged.
     #[error(
-        "{place} is damaged: {what}; remove it and let this replica join the cell again \
-         (`borgcfg replicas remove`, then `borgcfg replicas add`): it gets the state from the others"
+        "{place} is damaged: {what}; remove that folder, all of it, and let the replica join the cell again, \
+         under a number that it never had (`borgcfg replicas remove`, `borgmaster --join`, \
+         `borgcfg replicas add`): it gets the state from the others"
     )]
     Corrupt {
-        /// The file or the folder.
+        /// The folder. A part of it alone must not be removed.
         place: String,
-        /// What is wrong with which record.
+        /// What is wrong with which record or file.
         what: String,
     },
     /// A newer version wrote it.
