@@ -20,6 +20,7 @@ mod machines;
 mod masters;
 mod network;
 mod oracle;
+mod queue;
 mod tasks;
 mod trace;
 mod world;

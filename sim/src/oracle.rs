@@ -35,6 +35,11 @@ impl Oracle {
         }
     }
 
+    /// A replica begins anew, from what its disk holds.
+    pub(crate) fn begins(&mut self, replica: u64) {
+        self.agreement.begins(replica);
+    }
+
     /// A replica has taken a step: what it applied first is checked, and its state is compared.
     pub(crate) fn follow(&mut self, replica: u64, server: &Server) -> Result<(), String> {
         let reached = server.state().index();
@@ -53,7 +58,7 @@ impl Oracle {
                 return Err(format!("replica {replica} skips entries before {reached}"));
             }
         }
-        self.agreement.check(replica, reached, server.state().hash())
+        self.agreement.check(replica, server.state())
     }
 
     fn apply(&mut self, index: u64, entry: Option<&Entry>) -> Result<(), String> {
@@ -62,7 +67,12 @@ impl Oracle {
             is_mass_loss: self.state.is_mass_loss(),
         };
         let applied = match entry {
-            Some(entry) => self.state.apply(index, entry),
+            Some(entry) => {
+                for invariant in &mut self.invariants {
+                    invariant.prepare(entry, &self.state);
+                }
+                self.state.apply(index, entry)
+            }
             None => {
                 self.state.skip(index);
                 Applied::default()

@@ -5,24 +5,55 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::account::{Account, Size};
-use super::record::Phase;
+use super::record::{JobRecord, Phase};
 use super::{State, hash};
 use crate::borglet::TaskKey;
 use crate::job::{Host, JobKind, TaskState};
+use crate::spec::JobSpec;
 
 /// What is wrong with a state.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Fault(pub String);
 
+/// The specs of jobs with their hashes, as they were worked out for the state before: who checks one state
+/// after the other need not hash a spec again that is the same.
+#[derive(Debug, Default)]
+pub struct KnownSpecs {
+    /// By job: the spec, the one before it, and the hash of both.
+    of: BTreeMap<u64, (JobSpec, Option<JobSpec>, u64)>,
+}
+
+impl KnownSpecs {
+    /// The hash of a job's specs.
+    fn hash(&mut self, job: &JobRecord) -> u64 {
+        let (spec, previous) = (&*job.spec, job.previous.as_deref());
+        match self.of.get(&job.uid) {
+            Some((known, before, hash)) if (known, before.as_ref()) == (spec, previous) => *hash,
+            Some(_) | None => {
+                let hash = hash::of_specs(job);
+                self.of.insert(job.uid, (spec.clone(), previous.cloned(), hash));
+                hash
+            }
+        }
+    }
+}
+
 impl State {
     /// Everything that is wrong: sums that are not those of their tasks, hosts that hold more than they
     /// have, lists that contradict each other. Empty for any state that [`State::apply`] led to.
     #[must_use]
     pub fn faults(&self) -> Vec<Fault> {
+        self.faults_since(&mut KnownSpecs::default())
+    }
+
+    /// The same, where the state before was checked.
+    #[must_use]
+    pub fn faults_since(&self, known: &mut KnownSpecs) -> Vec<Fault> {
         let mut faults = Vec::new();
         self.check_hosts(&mut faults);
-        self.check_jobs(&mut faults);
+        self.check_jobs(known, &mut faults);
+        known.of.retain(|uid, _| self.slots.contains_key(uid));
         if self.quota_used_afresh() != self.quota_used {
             faults.push(Fault("quota in use is not that of the jobs".to_owned()));
         }
@@ -113,7 +144,7 @@ impl State {
         tasks.iter().any(|&(_, task)| matches!(self.record(task).phase, Phase::Stopping { .. }))
     }
 
-    fn check_jobs(&self, faults: &mut Vec<Fault>) {
+    fn check_jobs(&self, known: &mut KnownSpecs, faults: &mut Vec<Fault>) {
         let mut waiting = BTreeSet::new();
         for (slot, job) in self.jobs() {
             let view = self.cell.job(slot);
@@ -135,7 +166,7 @@ impl State {
                 faults
                     .push(Fault(format!("job {} has ended, or not, against its tasks", job.name)));
             }
-            if hash::of_specs(job) != job.spec_hash {
+            if known.hash(job) != job.spec_hash {
                 faults.push(Fault(format!("job {} has another spec than it was", job.name)));
             }
             for ((task, position), seen) in job.tasks.iter().zip(0..).zip(&view.tasks) {

@@ -29,7 +29,7 @@ pub mod view;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use blob::Blob;
-pub use check::Fault;
+pub use check::{Fault, KnownSpecs};
 pub use disruption::DisruptionsLeft;
 pub use op::{
     Assignment, Command, Entry, EvictCause, Observation, Op, Request, Seen, Target, Timestamp,

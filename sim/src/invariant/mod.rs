@@ -45,6 +45,9 @@ pub trait Invariant: std::fmt::Debug {
     /// What must hold.
     fn name(&self) -> &'static str;
 
+    /// An entry is about to be applied to this state.
+    fn prepare(&mut self, _entry: &Entry, _state: &State) {}
+
     /// Whether it holds.
     ///
     /// # Errors
@@ -56,7 +59,7 @@ pub trait Invariant: std::fmt::Debug {
 #[must_use]
 pub fn all() -> Vec<Box<dyn Invariant>> {
     vec![
-        Box::new(sound::Sound),
+        Box::new(sound::Sound::default()),
         Box::new(capacity::Capacity),
         Box::new(quota::Quota::default()),
         Box::new(preemption::Preemption),

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use cell::live::{Amounts, JobRecord, Op, Phase, State};
-use cell::spec::task_limit;
+use cell::live::{Amounts, Entry, JobRecord, Op, Phase, State};
+use cell::spec::{JobSpec, task_limit};
 use cell::{Band, Priority};
 
 use super::{Invariant, Step};
 
-/// What each job asked for after the last entry.
+/// What jobs asked for before the entry that submits or updates them.
 #[derive(Debug, Default)]
 pub struct Quota {
     before: BTreeMap<u64, (Band, Amounts)>,
@@ -28,21 +28,50 @@ fn asks(job: &JobRecord) -> Option<(Band, Amounts)> {
     Some((band, sum))
 }
 
-fn asked(state: &State) -> BTreeMap<u64, (Band, Amounts)> {
-    state.jobs().filter_map(|(_, job)| Some((job.uid, asks(job)?))).collect()
+/// The spec that an operation brings in.
+const fn brought_in(op: &Op) -> Option<&JobSpec> {
+    match op {
+        Op::Submit { spec, .. } | Op::Update { spec } => Some(spec),
+        Op::OpenSession
+        | Op::Undo { .. }
+        | Op::Kill { .. }
+        | Op::SetQuota(_)
+        | Op::SetCapabilities { .. }
+        | Op::AddMachines { .. }
+        | Op::Drain { .. }
+        | Op::Repair { .. }
+        | Op::RemoveMachine { .. }
+        | Op::Configure(_)
+        | Op::Assign { .. }
+        | Op::Observe { .. }
+        | Op::Health { .. }
+        | Op::Evict { .. }
+        | Op::Reserve { .. }
+        | Op::Expire
+        | Op::RestorePart { .. }
+        | Op::RestoreFinish { .. } => None,
+    }
 }
 
-impl Quota {
-    fn check(&self, step: &Step<'_>, after: &BTreeMap<u64, (Band, Amounts)>) -> Result<(), String> {
+impl Invariant for Quota {
+    fn name(&self) -> &'static str {
+        "quota never exceeded"
+    }
+
+    fn prepare(&mut self, entry: &Entry, state: &State) {
+        self.before.clear();
+        for spec in entry.commands.iter().filter_map(|command| brought_in(&command.op)) {
+            let job = state.job(&spec.name);
+            self.before.extend(job.and_then(|job| Some((job.uid, asks(job)?))));
+        }
+    }
+
+    fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
         let Some(entry) = step.entry else { return Ok(()) };
         for (command, (_, outcome)) in entry.commands.iter().zip(&step.applied.answers) {
-            let (Op::Submit { spec, .. } | Op::Update { spec }) = &command.op else { continue };
-            let job = step.state.job(&spec.name).filter(|_| outcome.is_ok());
-            let Some((job, &(band, amounts))) =
-                job.and_then(|job| Some((job, after.get(&job.uid)?)))
-            else {
-                continue;
-            };
+            let Some(spec) = brought_in(&command.op).filter(|_| outcome.is_ok()) else { continue };
+            let Some(job) = step.state.job(&spec.name) else { continue };
+            let Some((band, amounts)) = asks(job) else { continue };
             if band == Band::Free {
                 continue;
             }
@@ -56,9 +85,9 @@ impl Quota {
             let before = before.map_or(Amounts::default(), |(_, amounts)| *amounts);
             let of_user = step.state.jobs().filter(|(_, job)| job.spec.user == spec.user);
             let used = of_user
-                .filter_map(|(_, job)| after.get(&job.uid))
+                .filter_map(|(_, job)| asks(job))
                 .filter(|(other, _)| *other == band)
-                .fold(Amounts::default(), |sum, (_, amounts)| sum.plus(*amounts));
+                .fold(Amounts::default(), |sum, (_, amounts)| sum.plus(amounts));
             let quota =
                 step.state.quotas().find(|quota| quota.user == spec.user && quota.band == band);
             let granted = quota.map_or(Amounts::default(), |quota| quota.amounts);
@@ -78,18 +107,5 @@ impl Quota {
             }
         }
         Ok(())
-    }
-}
-
-impl Invariant for Quota {
-    fn name(&self) -> &'static str {
-        "quota never exceeded"
-    }
-
-    fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
-        let after = asked(step.state);
-        let result = Self::check(self, step, &after);
-        self.before = after;
-        result
     }
 }

@@ -35,7 +35,7 @@ impl World {
     pub(super) fn meet_crash(&mut self, place: Place) {
         let mut before: BTreeSet<&'static str> = BTreeSet::new();
         let mut after: BTreeSet<&'static str> = BTreeSet::new();
-        for event in self.queue.values() {
+        for event in self.queue.iter() {
             if let Some((to, row)) = self.carries(event)
                 && to == place
             {

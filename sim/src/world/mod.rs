@@ -29,6 +29,7 @@ use crate::machines::{self, Machines};
 use crate::masters::{Master, Mutations, TICK_MS};
 use crate::network::{Network, Place};
 use crate::oracle::Oracle;
+use crate::queue::Queue;
 use crate::tasks;
 use crate::trace::Trace;
 use crate::{Stream, stream};
@@ -173,8 +174,7 @@ enum ToClient {
 struct World {
     options: Options,
     now: u64,
-    queue: BTreeMap<(u64, u64), Event>,
-    pushed: u64,
+    queue: Queue<Event>,
     trace: Trace,
     network: Network,
     masters: BTreeMap<u64, Master>,
@@ -261,8 +261,7 @@ impl World {
         options.mutations.switch(&mut oracle.state);
         Self {
             now: 0,
-            queue: BTreeMap::new(),
-            pushed: 0,
+            queue: Queue::new(),
             trace: Trace::new(options.keeps_trace),
             network: Network::new(stream(seed, Stream::Network)),
             wakes: vec![None; machines.borglets.len()],
@@ -286,8 +285,7 @@ impl World {
     }
 
     fn push(&mut self, after_ms: u64, event: Event) {
-        self.pushed += 1;
-        self.queue.insert((self.now + after_ms, self.pushed), event);
+        self.queue.push(self.now + after_ms, event);
     }
 
     fn run(&mut self) -> Result<(), String> {
@@ -329,7 +327,7 @@ impl World {
     }
 
     fn next(&mut self) -> Result<(), String> {
-        let ((at, _), event) = self.queue.pop_first().ok_or("nothing happens any more")?;
+        let (at, event) = self.queue.pop().ok_or("nothing happens any more")?;
         self.now = at;
         match event {
             Event::Master { id, start, what } => self.at_master(id, start, what),
@@ -356,6 +354,7 @@ impl World {
         }
         let seed = scheduler::mix(self.options.seed ^ scheduler::mix(master.start));
         master.begin(seed, &self.options.mutations)?;
+        self.oracle.begins(id);
         let start = master.start;
         self.trace.note(self.now, format_args!("replica {id} starts for the {start}. time"));
         let phase = id * 7 % TICK_MS;
