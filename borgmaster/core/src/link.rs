@@ -349,3 +349,96 @@ pub(crate) fn is_news(state: &State, observation: &Observation) -> bool {
 pub(crate) const fn lost() -> Seen {
     Seen::Exited(ExitCause::Lost)
 }
+
+#[cfg(test)]
+mod tests {
+    use cell::Resources;
+
+    use super::*;
+
+    const MACHINE: MachineId = MachineId(3);
+
+    fn task(incarnation: u64, grace_ms: u64) -> WantedTask {
+        WantedTask {
+            key: TaskKey { job: 1, index: 0 },
+            incarnation: Incarnation(incarnation),
+            name: "web/0".to_owned(),
+            priority: 0,
+            limit: Resources::default(),
+            gpu_devices: 0,
+            command: Vec::new(),
+            grace_ms,
+            latency_sensitive: false,
+            stop_after_disconnect_ms: None,
+            stop: None,
+        }
+    }
+
+    fn whole(generation: u64, tasks: Vec<WantedTask>) -> WantedSet {
+        let (machine, term, gone) = (MACHINE, 1, Vec::new());
+        WantedSet { machine, term, generation, is_whole: true, tasks, gone }
+    }
+
+    fn changed(generation: u64, tasks: Vec<WantedTask>, gone: &[u64]) -> WantedSet {
+        let gone = gone.iter().map(|&number| Incarnation(number)).collect();
+        WantedSet { is_whole: false, gone, ..whole(generation, tasks) }
+    }
+
+    /// What is sent: what it builds on, the placements that are new or changed, and those that are gone.
+    type Sent = (Option<u64>, Vec<u64>, Vec<u64>);
+
+    fn sent(outputs: Vec<ShardOutput>) -> Vec<Sent> {
+        let numbers = |of: Vec<Incarnation>| of.into_iter().map(|it| it.0).collect();
+        let one = |output| match output {
+            ShardOutput::Wanted(MACHINE, Wanted { base, tasks, gone, .. }) => {
+                Some((base, numbers(tasks.iter().map(|t| t.incarnation).collect()), numbers(gone)))
+            }
+            ShardOutput::Wanted(..)
+            | ShardOutput::Poll(..)
+            | ShardOutput::Heard(_)
+            | ShardOutput::Deposed { .. } => None,
+        };
+        outputs.into_iter().filter_map(one).collect()
+    }
+
+    fn shard_with(tasks: Vec<WantedTask>) -> LinkShard {
+        let mut shard = LinkShard::new(1, 1_000);
+        let first = shard.step(Timestamp(1), ShardInput::Wanted(whole(5, tasks)));
+        assert_eq!(sent(first).len(), 1);
+        shard
+    }
+
+    #[test]
+    fn a_machine_is_told_what_changed_since_it_was_last_told() {
+        let mut shard = shard_with(vec![task(1, 0), task(2, 0)]);
+        let next = changed(6, vec![task(2, 9), task(7, 0)], &[1]);
+        let told = sent(shard.step(Timestamp(2), ShardInput::Wanted(next)));
+        assert_eq!(told, [(Some(5), vec![2, 7], vec![1])]);
+        // As it is already, and what was never there.
+        let next = changed(8, vec![task(7, 0)], &[4]);
+        let told = sent(shard.step(Timestamp(3), ShardInput::Wanted(next)));
+        assert_eq!(told, [(Some(6), vec![], vec![])]);
+    }
+
+    #[test]
+    fn a_new_whole_is_told_as_what_differs() {
+        let mut shard = shard_with(vec![task(1, 0), task(2, 0)]);
+        let told = sent(shard.step(Timestamp(2), ShardInput::Wanted(whole(9, vec![task(2, 0)]))));
+        assert_eq!(told, [(Some(5), vec![], vec![1])]);
+        let told = sent(shard.step(Timestamp(3), ShardInput::Broken(MACHINE)));
+        assert_eq!(told, []);
+        let told = sent(shard.step(Timestamp(4), ShardInput::Tick));
+        assert_eq!(told, [(None, vec![2], vec![])]);
+    }
+
+    #[test]
+    fn what_is_older_or_has_nothing_to_build_on_is_not_taken() {
+        let mut shard = shard_with(vec![task(1, 0)]);
+        let old = changed(4, vec![], &[1]);
+        assert_eq!(sent(shard.step(Timestamp(2), ShardInput::Wanted(old))), []);
+        let mut empty = LinkShard::new(1, 1_000);
+        let alone = changed(4, vec![task(1, 0)], &[]);
+        assert_eq!(sent(empty.step(Timestamp(2), ShardInput::Wanted(alone))), []);
+        assert_eq!(sent(empty.step(Timestamp(3), ShardInput::Tick)), []);
+    }
+}
