@@ -9,6 +9,8 @@ use cell::live::Settings;
 use clap::Parser;
 use serde::Deserialize;
 
+use crate::identity::Identity;
+
 /// A replica of a cell's master.
 #[derive(Debug, Parser)]
 #[command(version, about = "Runs a replica of a cell's master")]
@@ -124,14 +126,19 @@ impl Config {
                 let data = data.context("--data is missing")?;
                 let address = listen.to_string();
                 let place = Place { client: address.clone(), peer: address };
-                let id = id.unwrap_or(1);
+                // One that was started before knows its number and its cell from its folder.
+                let kept = Identity::read(&data.join("db"))?;
+                let id = id.or(kept.as_ref().map(|kept| kept.id)).unwrap_or(1);
                 let replicas = match join {
                     Some(_) => BTreeMap::new(),
                     None => [(id, place.clone())].into(),
                 };
                 let mut admins = vec!["admin".to_owned()];
                 admins.extend(user.filter(|user| user != "admin"));
-                let settings = Settings { admins, ..Settings::default() };
+                let mut settings = Settings { admins, ..Settings::default() };
+                if let Some(kept) = kept {
+                    settings.cell_name = kept.cell;
+                }
                 Self { id, data, replicas, place, join, settings, scheduler_count: 1 }
             }
             _ => bail!("--config and --replica go together"),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use borgmaster_core::{Heard, LinkShard, ShardInput, ShardOutput, WantedSet};
+use borgmaster_replica::server::Input;
 use cell::MachineId;
 use cell::live::State;
 use crossbeam_channel::Sender;
@@ -19,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::replica::now;
+use crate::replica::{Message, now};
 
 /// So many shards. Two cores keep them busy; the tasks are cheap.
 pub(crate) const SHARD_COUNT: usize = 2;
@@ -39,6 +40,7 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 pub(crate) struct Links {
     runtime: Handle,
     replica: Sender<Heard>,
+    outranked: Sender<Message>,
     shards: Vec<Shard>,
 }
 
@@ -59,7 +61,7 @@ type Machines = BTreeMap<MachineId, (String, String)>;
 
 #[derive(Debug)]
 enum ToShard {
-    Machines(Arc<Machines>),
+    Machines { machines: Arc<Machines>, poll_interval_ms: u64 },
     Wanted(WantedSet),
     Said { address: String, messages: Vec<FromMachine> },
     Broken { address: String },
@@ -70,8 +72,12 @@ const fn shard_of(machine: MachineId) -> usize {
 }
 
 impl Links {
-    pub(crate) const fn new(runtime: Handle, replica: Sender<Heard>) -> Self {
-        Self { runtime, replica, shards: Vec::new() }
+    pub(crate) const fn new(
+        runtime: Handle,
+        replica: Sender<Heard>,
+        outranked: Sender<Message>,
+    ) -> Self {
+        Self { runtime, replica, outranked, shards: Vec::new() }
     }
 
     /// This replica leads now.
@@ -85,6 +91,7 @@ impl Links {
                 later_term: term,
                 shard: LinkShard::new(term, state.settings().poll_interval_ms),
                 replica: self.replica.clone(),
+                outranked: self.outranked.clone(),
                 inputs: inputs.clone(),
                 machines: Arc::default(),
                 ids: BTreeMap::new(),
@@ -115,7 +122,9 @@ impl Links {
             .collect();
         let machines = Arc::new(machines);
         for shard in &self.shards {
-            let _ = shard.inputs.send(ToShard::Machines(Arc::clone(&machines)));
+            let machines = Arc::clone(&machines);
+            let poll_interval_ms = state.settings().poll_interval_ms;
+            let _ = shard.inputs.send(ToShard::Machines { machines, poll_interval_ms });
         }
     }
 
@@ -134,6 +143,7 @@ struct Task {
     later_term: u64,
     shard: LinkShard,
     replica: Sender<Heard>,
+    outranked: Sender<Message>,
     inputs: mpsc::UnboundedSender<ToShard>,
     machines: Arc<Machines>,
     ids: BTreeMap<String, MachineId>,
@@ -180,7 +190,10 @@ impl Task {
 
     fn take(&mut self, input: ToShard) {
         match input {
-            ToShard::Machines(machines) => self.settle(machines),
+            ToShard::Machines { machines, poll_interval_ms } => {
+                self.shard.poll_every(poll_interval_ms);
+                self.settle(machines);
+            }
             ToShard::Wanted(wanted) => self.step(ShardInput::Wanted(wanted)),
             ToShard::Said { address, messages } => {
                 for message in messages {
@@ -230,6 +243,7 @@ impl Task {
                 ShardOutput::Deposed { term } => {
                     if term > self.later_term {
                         self.later_term = term;
+                        let _ = self.outranked.send(Message::Input(Input::Outranked { term }));
                         tracing::info!(
                             own = self.term,
                             later = term,

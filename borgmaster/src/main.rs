@@ -7,6 +7,7 @@
 mod checkpoints;
 mod config;
 mod disk;
+mod identity;
 mod links;
 mod peers;
 mod planners;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use borgmaster_replica::engine::Engine;
 use borgmaster_replica::node;
 use borgmaster_replica::server::{Server, first_write};
@@ -39,6 +40,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::server::TcpIncoming;
 
 use crate::config::{Args, Config, Place};
+use crate::identity::Identity;
 use crate::links::Links;
 use crate::peers::Peers;
 use crate::replica::{Message, Replica, Surroundings};
@@ -81,12 +83,19 @@ fn run(config: Config) -> anyhow::Result<()> {
         places.iter().map(|(&id, place)| (id, place.to_text())).collect()
     };
     let mut loaded = engine.load()?;
-    if loaded.is_empty() && join.is_none() {
+    let folder = data.join("db");
+    let kept = Identity::read(&folder)?;
+    if loaded.is_empty() && join.is_none() && kept.is_none() {
         engine.write(&first_write(&texts(&replicas)))?;
         engine.sync()?;
         loaded = engine.load()?;
     }
     let is_empty = loaded.is_empty();
+    ensure!(
+        !is_empty || join.is_some(),
+        "{} holds no log yet: start replica {id} with --join and the address of another one",
+        data.display()
+    );
     let seed = RandomState::new().hash_one(id);
     let core = borgmaster_core::Config { seed, scheduler_count };
     let server = Server::new(node::Config::new(id, seed), core, loaded)
@@ -104,9 +113,12 @@ fn run(config: Config) -> anyhow::Result<()> {
         Some(address) if is_empty || server.addresses().is_empty() => {
             runtime.block_on(ask_about(&address))?
         }
-        Some(_) => (server.state().settings().cell_name.clone(), BTreeMap::new()),
+        Some(_) => {
+            (kept.map_or_else(|| settings.cell_name.clone(), |kept| kept.cell), BTreeMap::new())
+        }
         None => (settings.cell_name.clone(), texts(&replicas)),
     };
+    Identity { cell: cell.clone(), id }.keep(&folder)?;
     let (to_replica, messages) = crossbeam_channel::unbounded();
     let (to_hear, heard) = crossbeam_channel::unbounded();
     let (to_disk, writes) = crossbeam_channel::unbounded();
@@ -116,7 +128,7 @@ fn run(config: Config) -> anyhow::Result<()> {
     checkpoints::start(requests, to_replica.clone())?;
     let surroundings = Surroundings {
         peers: Peers::new(cell.clone(), id, runtime.handle().clone()),
-        links: Links::new(links.handle().clone(), to_hear),
+        links: Links::new(links.handle().clone(), to_hear, to_replica.clone()),
         disk: to_disk,
         planners: to_planners,
         checkpoints: to_checkpoints,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use proto::peer::{Envelope, Route};
@@ -87,11 +87,22 @@ impl Peers {
 /// Keeps a stream to a peer open, and sends.
 async fn serve(route: Route, address: String, mut messages: mpsc::Receiver<Vec<u8>>) {
     let mut back_off = BACK_OFF_FIRST;
+    let mut said = None;
     loop {
+        let begin = Instant::now();
         match stream(&route, &address, &mut messages).await {
-            Ok(0) => {}
-            Ok(_) => back_off = BACK_OFF_FIRST,
+            Ok(refusal) => {
+                // Said once, however often it is tried.
+                if let Some(refusal) = refusal.filter(|refusal| said.as_ref() != Some(refusal)) {
+                    tracing::warn!(peer = route.to, address, status = refusal, "hung up");
+                    said = Some(refusal);
+                }
+            }
             Err(error) => tracing::debug!(peer = route.to, address, %error, "cannot be reached"),
+        }
+        if begin.elapsed() >= BACK_OFF_MAX {
+            back_off = BACK_OFF_FIRST;
+            said = None;
         }
         if messages.is_closed() && messages.is_empty() {
             return;
@@ -101,12 +112,12 @@ async fn serve(route: Route, address: String, mut messages: mpsc::Receiver<Vec<u
     }
 }
 
-/// Opens a stream and sends until it breaks; the number of envelopes sent.
+/// Opens a stream and sends until it breaks; what the peer said, if it hung up.
 async fn stream(
     route: &Route,
     address: &str,
     messages: &mut mpsc::Receiver<Vec<u8>>,
-) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<Option<String>, Box<dyn std::error::Error + Send + Sync>> {
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"))?
         .connect_timeout(CONNECT_MAX)
         .http2_keep_alive_interval(Duration::from_secs(2))
@@ -115,27 +126,20 @@ async fn stream(
     let mut client = ReplicaClient::new(endpoint.connect().await?);
     let (sender, envelopes) = mpsc::channel(4);
     let mut call = std::pin::pin!(client.messages(ReceiverStream::new(envelopes)));
-    let mut sent = 0;
     loop {
         let batch = tokio::select! {
-            end = &mut call => {
-                if let Err(status) = end {
-                    tracing::warn!(peer = route.to, address, status = status.message(), "hung up");
-                }
-                return Ok(sent);
-            }
+            end = &mut call => return Ok(end.err().map(|status| status.message().to_owned())),
             batch = batch(messages) => batch,
         };
         if batch.is_empty() {
-            return Ok(sent);
+            return Ok(None);
         }
         let envelope = Envelope { route: route.clone(), messages: batch };
         let envelope = wire::Envelope::try_from(envelope)?;
         tokio::select! {
-            _ = &mut call => return Ok(sent),
+            end = &mut call => return Ok(end.err().map(|status| status.message().to_owned())),
             done = sender.send(envelope) => done?,
         }
-        sent += 1;
     }
 }
 

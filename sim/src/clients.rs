@@ -95,8 +95,8 @@ impl Client {
         };
         let ask = match self.session {
             None => {
-                // Tells the attempts of different clients apart.
-                self.sequence = u64::from(self.number) << 32;
+                // As every client asks: nothing tells it from others that ask for one.
+                self.sequence = 0;
                 Ask::Mutate(request(self, 0), Op::OpenSession)
             }
             Some(session) => match self.draw(machine_count) {

@@ -17,6 +17,8 @@ pub(crate) type Name = (u64, u64);
 pub(crate) struct History {
     /// Where the log carries each request out, and with which answer: kept by the oracle.
     carried_out: BTreeMap<Name, (u64, Outcome)>,
+    /// Which client was given which session.
+    sessions: BTreeMap<u64, u32>,
     /// The highest index of an operation that was acknowledged so far.
     acknowledged_up_to: u64,
     pub acknowledged_count: u64,
@@ -42,6 +44,15 @@ impl History {
                 "request {name:?} was carried out at {at} with {first:?} and again at {index} with {outcome:?}"
             )),
         }
+    }
+
+    /// A client was given a session: nobody else was given the same.
+    pub(crate) fn opened(&mut self, session: u64, client: u32) -> Result<(), String> {
+        let owner = *self.sessions.entry(session).or_insert(client);
+        if owner == client {
+            return Ok(());
+        }
+        Err(format!("clients {owner} and {client} were both given session {session}"))
     }
 
     /// What has to be in the log before anything that is asked for from now on.

@@ -122,7 +122,8 @@ pub enum Output {
     Wanted(WantedSet),
     /// A pass to be planned ([`PlanRequest::run`]), wherever there is time, and given back.
     Plan(Box<PlanRequest>),
-    /// Machines were added, changed or removed, so that other links are needed.
+    /// Machines were added, changed or removed, or are to be polled more or less often, so that other links are
+    /// needed.
     Machines,
     /// This replica must stop: it cannot go on without going wrong.
     Stop {
@@ -348,7 +349,8 @@ impl Core {
             self.planner.came_back(&entry);
             leader.seen.came_back(&entry);
         }
-        let mut has_machines = false;
+        let is_configured = |command: &Command| matches!(command.op, Op::Configure(_));
+        let mut has_machines = entry.commands.iter().any(is_configured);
         let mut is_restored = false;
         let mut touched: BTreeMap<MachineId, BTreeMap<Incarnation, TaskId>> = BTreeMap::new();
         for change in &applied.changes {
@@ -402,13 +404,13 @@ impl Core {
         }
         leader.contacts.heard(machine, now);
         for TaskReport { key, incarnation, state, healthy, .. } in changed {
-            for observation in link::observations(&self.state, key, incarnation, &state, healthy) {
-                leader.seen.note(observation);
+            for observation in link::observations(key, incarnation, &state, healthy) {
+                leader.seen.note(&self.state, observation);
             }
         }
         for (task, incarnation) in missing {
             let observation = Observation { task, incarnation, seen: link::lost() };
-            leader.seen.note(observation);
+            leader.seen.note(&self.state, observation);
         }
         leader.estimates.sample(&self.state, now, &usages);
         if leader.seen.new_count() >= OBSERVATION_COUNT_DUE {

@@ -107,6 +107,11 @@ impl LinkShard {
         Self { term, poll_interval_ms, links: BTreeMap::new() }
     }
 
+    /// Polls each machine so often from now on.
+    pub const fn poll_every(&mut self, interval_ms: u64) {
+        self.poll_interval_ms = interval_ms;
+    }
+
     /// Gives up the link to a machine.
     pub fn forget(&mut self, machine: MachineId) {
         self.links.remove(&machine);
@@ -296,9 +301,8 @@ impl Link {
     }
 }
 
-/// What a task's report says that the state does not know yet.
+/// What a task's report says.
 pub(crate) fn observations(
-    state: &State,
     task: TaskKey,
     incarnation: Incarnation,
     reported: &ReportedState,
@@ -309,8 +313,7 @@ pub(crate) fn observations(
         ReportedState::Running => vec![Seen::Started, Seen::Health(is_healthy)],
         ReportedState::Exited(cause) => vec![Seen::Exited(cause.clone())],
     };
-    let seen = seen.into_iter().map(|seen| Observation { task, incarnation, seen });
-    seen.filter(|observation| is_news(state, observation)).collect()
+    seen.into_iter().map(|seen| Observation { task, incarnation, seen }).collect()
 }
 
 /// Which of the things that can be seen of a task this is: one of each is kept.

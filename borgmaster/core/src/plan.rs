@@ -37,10 +37,10 @@ pub(crate) struct Planner {
     proposed: BTreeMap<TaskKey, Timestamp>,
     /// By scheduler: what it plans now.
     planning: BTreeMap<u32, BTreeSet<TaskKey>>,
-    /// By scheduler: when it last began a pass, and whether that left tasks pending.
-    last: BTreeMap<u32, (Timestamp, bool)>,
-    /// Whether a change since the last pass may let more be placed.
-    has_news: bool,
+    /// By scheduler: when it last looked, and at which count of news.
+    last: BTreeMap<u32, (Timestamp, u64)>,
+    /// Counts the changes that may let more be placed.
+    news_count: u64,
     pass_count: u64,
 }
 
@@ -66,7 +66,6 @@ pub struct PlanResult {
     index: u64,
     next_incarnation: u64,
     examined_count: usize,
-    pending_count: usize,
     planned: Vec<Planned>,
 }
 
@@ -107,7 +106,6 @@ impl PlanRequest {
             index: self.index,
             next_incarnation: self.next_incarnation,
             examined_count: self.queue.len(),
-            pending_count: plan.pending.len(),
             planned: planned.collect(),
         }
     }
@@ -119,7 +117,6 @@ impl Planner {
         self.proposed.clear();
         self.planning.clear();
         self.last.clear();
-        self.has_news = true;
     }
 
     /// The rooms of the state that was followed.
@@ -129,7 +126,7 @@ impl Planner {
 
     /// Follows the changes of an entry.
     pub(crate) fn follow(&mut self, state: &State, changes: &[Change]) {
-        self.has_news |= self.rooms.follow(state, changes);
+        self.news_count += u64::from(self.rooms.follow(state, changes));
     }
 
     /// An entry was applied: what of it was proposed from here is no longer under way.
@@ -158,21 +155,20 @@ impl Core {
         }
         self.planner.proposed.retain(|_, at| now.since_ms(*at) < PROPOSE_AGAIN_MS);
         let count = self.config.scheduler_count.max(1);
-        let has_news = self.planner.has_news;
         for scheduler in 0..count {
             if self.planner.planning.contains_key(&scheduler) {
                 continue;
             }
             let is_due = match self.planner.last.get(&scheduler) {
                 None => true,
-                Some((at, _)) => has_news || now.since_ms(*at) >= AGAIN_MS,
+                Some((at, news_count)) => {
+                    *news_count != self.planner.news_count || now.since_ms(*at) >= AGAIN_MS
+                }
             };
             if is_due {
                 self.plan_one(now, scheduler, count, out);
             }
         }
-        // A scheduler that is busy now looks again when it is done.
-        self.planner.has_news = has_news && self.planner.planning.len() < count as usize;
     }
 
     fn plan_one(&mut self, now: Timestamp, scheduler: u32, count: u32, out: &mut Vec<Output>) {
@@ -183,7 +179,7 @@ impl Core {
             .filter(|key| key.job % u64::from(count) == u64::from(scheduler))
             .filter(|key| !planner.proposed.contains_key(key) && state.is_eligible(*key, now))
             .collect();
-        planner.last.insert(scheduler, (now, false));
+        planner.last.insert(scheduler, (now, planner.news_count));
         if keys.is_empty() {
             return;
         }
@@ -226,22 +222,12 @@ impl Core {
 
     /// Takes in a finished plan: what still makes sense is proposed.
     pub(crate) fn planned(&mut self, now: Timestamp, result: PlanResult, out: &mut Vec<Output>) {
-        let PlanResult {
-            scheduler,
-            index,
-            next_incarnation,
-            examined_count,
-            pending_count,
-            planned,
-        } = result;
+        let PlanResult { scheduler, index, next_incarnation, examined_count, planned } = result;
         let Some(leader) = &mut self.leader else { return };
         if self.planner.planning.remove(&scheduler).is_none() {
             return; // Planned for an earlier leader.
         }
         leader.stats.count_pass(examined_count, self.state.index().saturating_sub(index));
-        if let Some((_, has_pending)) = self.planner.last.get_mut(&scheduler) {
-            *has_pending = pending_count > 0;
-        }
         let mut assignments = Vec::with_capacity(planned.len());
         for Planned { task, on, gpu_devices, victims } in planned {
             let victims = victims.into_iter().map(|victim| {

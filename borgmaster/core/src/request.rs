@@ -3,6 +3,7 @@
 
 use cell::live::{Op, Rejected, Request, Settings, Timestamp};
 use cell::spec::SpecError;
+use scheduler::mix;
 
 use crate::{Core, Output, Token};
 
@@ -26,7 +27,7 @@ impl Core {
         &mut self,
         now: Timestamp,
         token: Token,
-        request: Request,
+        mut request: Request,
         op: Op,
         out: &mut Vec<Output>,
     ) {
@@ -44,6 +45,11 @@ impl Core {
         {
             out.push(Output::Answer { token, outcome: Err(Rejected::from(error)) });
             return;
+        }
+        // Requests for a session have no session that would tell those of different clients apart. Each opens
+        // one of its own, a retry too: what nobody uses ends by itself.
+        if op == Op::OpenSession {
+            request.sequence = mix(self.config.seed ^ mix(leader.term ^ mix(token.0)));
         }
         let tokens = leader.asked.entry((request.session, request.sequence)).or_default();
         tokens.push(token);

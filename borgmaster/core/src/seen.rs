@@ -26,11 +26,22 @@ pub(crate) struct SeenTasks {
 }
 
 impl SeenTasks {
-    pub(crate) fn note(&mut self, observation: Observation) {
+    /// Notes an observation, if the state does not know it, or will not once what is under way has come in.
+    pub(crate) fn note(&mut self, state: &State, observation: Observation) {
         let key = key(&observation);
-        // The proposal under way says the same.
-        if self.proposed.get(&key).is_none_or(|(proposed, _)| *proposed != observation) {
+        let is_under_way = match self.proposed.get(&key) {
+            Some((proposed, _)) if *proposed == observation => {
+                // What was noted since then no longer holds.
+                self.new.remove(&key);
+                return;
+            }
+            Some(_) => true,
+            None => false,
+        };
+        if is_under_way || link::is_news(state, &observation) {
             self.new.insert(key, observation);
+        } else {
+            self.new.remove(&key);
         }
     }
 
@@ -99,27 +110,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_is_not_proposed_again() {
+    fn what_contradicts_a_proposal_under_way_follows_it() {
+        let state = State::default();
         let mut seen = SeenTasks::default();
-        let (one, other) = (observation(1, Seen::Started), observation(1, Seen::Health(false)));
-        seen.proposed.insert(key(&one), (one.clone(), Timestamp(5)));
-        seen.note(one.clone());
-        assert_eq!(seen.new_count(), 0);
-        seen.note(other.clone());
-        seen.note(other);
+        let (ill, well) = (observation(1, Seen::Health(false)), observation(1, Seen::Health(true)));
+        seen.proposed.insert(key(&ill), (ill.clone(), Timestamp(5)));
+        seen.note(&state, ill.clone());
+        assert_eq!(seen.new_count(), 0, "the same is under way");
+        seen.note(&state, well.clone());
         assert_eq!(seen.new_count(), 1);
-        let op = Op::Observe { observations: vec![one.clone()] };
+        seen.note(&state, ill.clone());
+        assert_eq!(seen.new_count(), 0, "it is as the proposal says again");
+        seen.note(&state, well.clone());
+        assert_eq!(seen.take_new(&state, Timestamp(6)), [well.clone()]);
+        // The older one comes back; the newer is still under way.
+        let op = Op::Observe { observations: vec![ill] };
         let entry = Entry { at: Timestamp(6), commands: vec![Command { request: None, op }] };
         seen.came_back(&entry);
-        seen.note(one);
-        assert_eq!(seen.new_count(), 2);
+        assert_eq!(seen.proposed[&key(&well)].0, well);
     }
 
     #[test]
     fn what_is_no_news_is_dropped() {
-        let mut seen = SeenTasks::default();
-        seen.note(observation(1, Seen::Started));
         let state = State::default();
+        let mut seen = SeenTasks::default();
+        seen.note(&state, observation(1, Seen::Started));
         assert!(seen.take_new(&state, Timestamp(1)).is_empty());
         assert!(seen.proposed.is_empty() && seen.new.is_empty());
     }

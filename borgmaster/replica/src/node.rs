@@ -225,6 +225,9 @@ const WRITE_AGAIN_TICKS: u32 = 5;
 /// owner.
 const COMMITTED_BYTE_COUNT_MAX: usize = 4 << 10;
 
+/// A term that is so much later than the own one is not believed: terms must not run out.
+const TERM_LEAP_MAX: u64 = 1 << 32;
+
 /// A learner may vote once it is no further behind than so many entries.
 const CAUGHT_UP_ENTRY_COUNT: u64 = 100;
 
@@ -522,6 +525,7 @@ impl Node {
                 if members.voters == [*id] {
                     return Err(Refused::Membership("the last voter cannot be removed"));
                 }
+                self.may_lose(*id)?;
                 vec![single(*id, ConfChangeType::RemoveNode)]
             }
             Membership::Replace { new, old } => {
@@ -538,6 +542,22 @@ impl Node {
         change.set_changes(changes.into());
         self.raw.propose_conf_change(context, change).map_err(|_| Refused::Busy)?;
         Ok(self.last_index())
+    }
+
+    /// Whether the voters that were heard lately are a majority without this replica too.
+    fn may_lose(&self, id: u64) -> Result<(), Refused> {
+        let rest: Vec<u64> =
+            self.members().voters.iter().copied().filter(|&voter| voter != id).collect();
+        let is_there = |voter: &&u64| {
+            **voter == self.config.id
+                || self.raw.raft.prs().get(**voter).is_some_and(|progress| progress.recent_active)
+        };
+        if rest.iter().filter(is_there).count() * 2 <= rest.len() {
+            return Err(Refused::Membership(
+                "of the voters that would be left too few were heard lately: bring them back first",
+            ));
+        }
+        Ok(())
     }
 
     /// Whether a learner has the log, so that it may vote.
@@ -590,6 +610,16 @@ impl Node {
     pub fn uncommitted(&self) -> Vec<Entry> {
         let log = self.raw.raft.store();
         log.range(self.raw.raft.raft_log.committed + 1, u64::MAX).map(Entry::from).collect()
+    }
+
+    /// Machines have heard of a later term, and do nothing that this one says: it takes part in that term, and
+    /// may lead in the next. Such a term is of another leader of this cell, or of the cell whose saved state
+    /// this one took over with its machines. (Raft holds whatever makes a term rise.)
+    pub fn outranked(&mut self, term: u64) {
+        let own = self.raw.raft.term;
+        if self.leads.is_some() && (own + 1..own + TERM_LEAP_MAX).contains(&term) {
+            self.raw.raft.become_follower(term, raft::INVALID_ID);
+        }
     }
 
     /// Hands leadership over; for the replica that leads.

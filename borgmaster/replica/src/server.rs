@@ -81,6 +81,11 @@ pub enum Input {
     Planned(PlanResult),
     /// Something is to be done in the master's own name; lost unless this one leads.
     Own(Op),
+    /// A borglet has heard of a later term.
+    Outranked {
+        /// That term.
+        term: u64,
+    },
     /// A checkpoint was made.
     Checkpointed(Checkpointed),
 }
@@ -295,6 +300,7 @@ impl Server {
             Input::Heard(heard) => self.step(now, CoreInput::Heard(heard), out),
             Input::Planned(plan) => self.step(now, CoreInput::Planned(plan), out),
             Input::Own(op) => self.step(now, CoreInput::Own(op), out),
+            Input::Outranked { term } => self.node.outranked(term),
             Input::Checkpointed(made) => {
                 self.is_checkpointing = false;
                 self.checkpointed(made);
@@ -473,14 +479,14 @@ impl Server {
         for output in self.core.step(now, input) {
             match output {
                 CoreOutput::Propose { token, data } => match (self.node.propose(data), token) {
-                    (Ok(_), Some(token)) => drop(self.asked.insert(token)),
                     (Err(refused), Some(token)) => {
                         let dropped = CoreInput::Dropped { token };
                         self.core.step(now, dropped);
+                        self.asked.remove(&token);
                         out.push(answer(token, refusal(refused)));
                     }
                     // The master's own doing is done again if it comes to nothing.
-                    (Ok(_) | Err(_), None) => {}
+                    (Ok(_), Some(_)) | (Ok(_) | Err(_), None) => {}
                 },
                 CoreOutput::Answer { token, outcome } => {
                     self.asked.remove(&token);
@@ -508,6 +514,8 @@ impl Server {
         } else if self.asked.len() >= ASKED_COUNT_MAX {
             out.push(answer(token, Answer::Busy));
         } else {
+            // A retry of what is under way is not proposed, and waits as well.
+            self.asked.insert(token);
             self.step(now, CoreInput::Request { token, request, op }, out);
         }
     }

@@ -146,6 +146,11 @@ impl Session {
         session
     }
 
+    /// Its number.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
     /// The name of the next request.
     pub(crate) fn next(&mut self) -> Request {
         self.sequence += 1;

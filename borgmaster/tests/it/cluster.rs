@@ -1,5 +1,6 @@
 //! Three replicas, and one.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use cell::live::{Done, Rejected};
 use proto::status::Consistency;
 use tempfile::TempDir;
 
-use crate::client::{Daemon, Session, ask, cell, free_address, job, leader, until};
+use crate::client::{Daemon, Session, ask, cell, connect, free_address, job, leader, until};
 
 pub(crate) struct Three {
     folder: TempDir,
@@ -123,4 +124,29 @@ async fn one_replica_keeps_its_state() {
     for name in ["web", "more"] {
         ask(&address, Question::Job(name.to_owned()), Consistency::Linearizable).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_begin_at_once_have_sessions_of_their_own() {
+    const COUNT: u32 = 16;
+    let (folder, address) = (TempDir::new().unwrap(), free_address());
+    let _daemon = Daemon::alone(folder.path(), &address);
+    connect(&address).await;
+    let clients = (0..COUNT).map(|number| {
+        let address = address.clone();
+        tokio::spawn(async move {
+            let mut session = Session::open(&address, "ada").await;
+            let done = session.ask(&address, job(&format!("job-{number}"), 1)).await.unwrap();
+            let Done::Job { uid, .. } = done else { panic!("{done:?}") };
+            (session.number(), uid)
+        })
+    });
+    let (mut sessions, mut jobs) = (BTreeSet::new(), BTreeSet::new());
+    for client in clients.collect::<Vec<_>>() {
+        let (session, uid) = client.await.unwrap();
+        sessions.insert(session);
+        jobs.insert(uid);
+    }
+    assert_eq!((sessions.len(), jobs.len()), (COUNT as usize, COUNT as usize));
+    assert_eq!(cell(&address, Consistency::Linearizable).await.job_count, COUNT);
 }

@@ -194,3 +194,49 @@ async fn a_named_restore_is_carried_out_once_by_whichever_replica_is_asked() {
     assert_eq!(job_status(one, "after").await.counts.total(), 1);
     three.agrees(2).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_cell_takes_over_the_machines_of_a_lost_one() {
+    let (folder, address) = (TempDir::new().unwrap(), free_address());
+    let mut daemon = Daemon::alone(&folder.path().join("lost"), &address);
+    let mut session = Session::open(&address, "admin").await;
+    let machines = Machines::start(2, &mut session, &address).await;
+    session.ask(&address, job("web", 2)).await.unwrap();
+    until_in_phase(&address, "web", PhaseKind::Running, 2).await;
+    // Each start is a later term, which the machines hold it to.
+    for name in ["one", "two", "three"] {
+        daemon.kill();
+        daemon = Daemon::alone(&folder.path().join("lost"), &address);
+        session.ask(&address, job(name, 1)).await.unwrap();
+        until_in_phase(&address, name, PhaseKind::Running, 1).await;
+    }
+    let file = checkpoint_bytes(&address, None).await.unwrap();
+    daemon.kill();
+
+    let address = free_address();
+    let _daemon = Daemon::alone(&folder.path().join("new"), &address);
+    Restore::of(&file).ask(&address).await.unwrap();
+    until("its machines are up", || async {
+        let status = cell(&address, Consistency::Linearizable).await;
+        (status.machine_count == 2 && status.machine_down_count == 0).then_some(())
+    })
+    .await;
+    let mut session = Session::open(&address, "admin").await;
+    session.ask(&address, job("more", 1)).await.unwrap();
+    until_in_phase(&address, "more", PhaseKind::Running, 1).await;
+    assert_eq!(machines.alive(), ["more/0", "one/0", "three/0", "two/0", "web/0", "web/1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_runs_a_cell_still_does_after_a_restore() {
+    let (folder, address) = (TempDir::new().unwrap(), free_address());
+    let _daemon = Daemon::alone(folder.path(), &address);
+    let mut session = Session::open(&address, "admin").await;
+    session.ask(&address, job("web", 1)).await.unwrap();
+    let file = checkpoint_bytes(&address, None).await.unwrap();
+    // As of a time when the cell had no settings yet.
+    Restore { until_index: Some(1), ..Restore::of(&file) }.ask(&address).await.unwrap();
+    assert_eq!(cell(&address, Consistency::Linearizable).await.job_count, 0);
+    Restore::of(&file).ask(&address).await.unwrap();
+    assert_eq!(cell(&address, Consistency::Linearizable).await.job_count, 1);
+}

@@ -17,7 +17,7 @@ async fn a_replica_joins_and_votes_and_leads() {
     let data = folder.path().join("2");
     let arguments =
         ["--data", data.to_str().unwrap(), "--listen", &second, "--join", &first, "--id", "2"];
-    let _two = Daemon::start(&arguments);
+    let mut two = Daemon::start(&arguments);
     connect(&second).await;
     let add = ReplicaChange::Add { id: 2, address: second.clone(), client_address: second.clone() };
     until("it is added", || change(&first, "admin", add.clone())).await;
@@ -27,6 +27,15 @@ async fn a_replica_joins_and_votes_and_leads() {
         (two.role == ReplicaRole::Follower).then_some(())
     })
     .await;
+    assert_eq!(cell(&second, Consistency::Linearizable).await.job_count, 1);
+    // It knows from its folder who it is, and is nobody else.
+    two.kill();
+    let third = free_address();
+    let posing =
+        ["--data", data.to_str().unwrap(), "--listen", &third, "--join", &first, "--id", "3"];
+    let refusal = Daemon::start(&posing).refusal(1);
+    assert!(refusal.contains("is the folder of replica 2 of cell \"cell\""), "{refusal}");
+    let _two = Daemon::alone(&data, &second);
     assert_eq!(cell(&second, Consistency::Linearizable).await.job_count, 1);
     // The first one hands over as it stops, and cannot be missed after that: it is taken out by hand.
     let transfer = ReplicaChange::Transfer { to: Some(2) };

@@ -58,6 +58,8 @@ impl World {
                 if request.session != 0 {
                     let name = (request.session, request.sequence);
                     self.oracle.history.acknowledged(name, current.floor, outcome, true)?;
+                } else if let Ok(Done::Session(session)) = outcome {
+                    self.oracle.history.opened(*session, client)?;
                 }
             }
             (Ask::Read, Answer::Readable) => {

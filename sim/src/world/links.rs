@@ -20,8 +20,8 @@ impl World {
                     continue;
                 }
                 ShardOutput::Deposed { term } => {
-                    // The log says so too, before long.
                     self.trace.note(self.now, format_args!("replica {id} hears of term {term}"));
+                    self.input(id, Input::Outranked { term })?;
                     continue;
                 }
             };

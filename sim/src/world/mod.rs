@@ -17,7 +17,7 @@ use borgmaster_replica::node::Membership;
 use borgmaster_replica::server::{Answer, Input, Output, first_write};
 use cell::MachineId;
 use cell::borglet::{Refusal, Report};
-use cell::live::{Amounts, Op, Quota, Settings};
+use cell::live::{Amounts, Done, Op, Quota, Settings};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 

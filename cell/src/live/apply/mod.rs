@@ -15,6 +15,7 @@ use super::session::Session;
 use super::staged::check_part;
 use super::{Capability, State};
 use crate::id::TaskId;
+use crate::spec::SpecError;
 
 /// What an entry comes to, while it is being applied.
 pub(super) struct Context {
@@ -105,6 +106,10 @@ impl State {
             }
             Op::Configure(settings) => {
                 self.require(user, Capability::Machines)?;
+                if settings.cell_name != self.settings.cell_name {
+                    let problem = format!("a cell keeps its name, {:?}", self.settings.cell_name);
+                    return Err(SpecError::new("settings.cell_name", problem).into());
+                }
                 Ok(settings.check()?)
             }
             Op::RestorePart { .. } | Op::RestoreFinish { .. } => {

@@ -19,6 +19,7 @@ use super::Context;
 use crate::borglet::TaskKey;
 use crate::id::{JobId, MachineId, TaskId};
 use crate::job::{Host, JobKind};
+use crate::live::Settings;
 use crate::live::account::Account;
 use crate::live::outcome::{Change, Done, Outcome, Rejected, What};
 use crate::live::record::{
@@ -65,7 +66,10 @@ impl State {
 
     /// The state once the saved one has taken its place, by the entry at this index.
     fn replaced_by(&self, index: u64, saved: Self) -> Result<(Self, Tally), SavedError> {
-        let mut state = Self::new(saved.settings);
+        // Which cell this is, and who runs it, is not for a saved state to say: it may be of another cell, or
+        // of a time when nobody was named yet.
+        let Settings { cell_name, admins, .. } = self.settings.clone();
+        let mut state = Self::new(Settings { cell_name, admins, ..saved.settings });
         state.index = index;
         state.now = self.now.max(saved.now);
         state.next_uid = self.next_uid.max(saved.next_uid);
