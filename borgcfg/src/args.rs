@@ -178,6 +178,12 @@ pub(crate) fn address(text: &str) -> Result<String, String> {
     if is_address { Ok(text.to_owned()) } else { Err("it has to be HOST:PORT".to_owned()) }
 }
 
+/// The name of a user.
+pub(crate) fn user(text: &str) -> Result<String, String> {
+    cell::spec::check_name("user", text).map_err(|error| error.problem)?;
+    Ok(text.to_owned())
+}
+
 /// `500ms`, `30s`, `2m`, more than nothing.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: jiff::SignedDuration =
@@ -222,6 +228,20 @@ mod tests {
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         for bad in ["", "5", "-1s", "0s", "soon"] {
             duration(bad).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_bad_name_is_told_by_its_option() {
+        for arguments in [
+            &["status", "--owner", ""][..],
+            &["quota", "--owner", "a b"],
+            &["quota", "set", "", "batch"],
+            &["capabilities", "a/b"],
+        ] {
+            let all = std::iter::once(&"borgcfg").chain(arguments);
+            let said = Cli::try_parse_from(all).unwrap_err().to_string();
+            assert!(said.contains("--owner") || said.contains("<USER>"), "{said}");
         }
     }
 

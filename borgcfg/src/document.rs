@@ -5,7 +5,8 @@
 //! whose fields are in range, or what is wrong, by file, line and field. Asks no cell.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use cell::spec::{JobSpec, MachineSpec, SPEC_VERSION, SpecError, read_job, read_machine};
@@ -16,6 +17,10 @@ use serde_path_to_error::{Deserializer, Path as FieldPath, Segment, Track};
 use serde_saphyr::{Spanned, UserMessageFormatter};
 
 use crate::failure::Failure;
+use crate::show;
+
+/// The longest file of jobs or machines in bytes. Our own limit: four times the longest request.
+const DOCUMENT_BYTES_MAX: u64 = 64 << 20;
 
 /// A job or an alloc set of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,15 +79,16 @@ pub(crate) fn read_machines(path: &Path) -> Result<Vec<MachineSpec>, Failure> {
 }
 
 fn read_text(path: &Path) -> Result<(String, String), Failure> {
-    let mut bytes = Vec::new();
     let (file, read) = match path.to_str() {
-        Some("-") => ("standard input".to_owned(), std::io::stdin().read_to_end(&mut bytes)),
+        Some("-") => {
+            ("standard input".to_owned(), read_up_to(io::stdin().lock(), DOCUMENT_BYTES_MAX))
+        }
         _ => {
-            let read = std::fs::read(path).map(|read| bytes = read);
-            (path.display().to_string(), read.map(|()| 0))
+            let read = File::open(path).and_then(|file| read_up_to(file, DOCUMENT_BYTES_MAX));
+            (path.display().to_string(), read)
         }
     };
-    read.map_err(|error| Failure::BadInput(format!("{file}: {error}")))?;
+    let bytes = read.map_err(|error| Failure::BadInput(format!("{file}: {error}")))?;
     match String::from_utf8(bytes) {
         Ok(text) => Ok((file, text)),
         Err(error) => {
@@ -91,6 +97,17 @@ fn read_text(path: &Path) -> Result<(String, String), Failure> {
             Err(Failure::BadInput(format!("{file}:{line}: not UTF-8")))
         }
     }
+}
+
+/// Reads all there is, unless it is more than so many bytes: some files have no end.
+pub(crate) fn read_up_to(input: impl Read, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > bytes_max {
+        let problem = format!("it is longer than {}", show::bytes(bytes_max));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
+    }
+    Ok(bytes)
 }
 
 /// Reads a text; `file` is what errors call it.
@@ -258,6 +275,13 @@ mod tests {
         // Alloc sets first: jobs may be in them.
         assert_eq!(names(&all), ["set", "web", "in"]);
         assert_eq!(names(r#"{"name": "json", "priority": 0, "limit": {}}"#), ["json"]);
+    }
+
+    #[test]
+    fn not_more_is_read_than_is_allowed() {
+        assert_eq!(read_up_to(&b"abcd"[..], 4).unwrap(), b"abcd");
+        let error = read_up_to(io::repeat(0), 4).unwrap_err();
+        assert_eq!(error.to_string(), "it is longer than 4 B");
     }
 
     #[test]

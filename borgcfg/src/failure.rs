@@ -60,6 +60,19 @@ impl Failure {
         }
     }
 
+    /// The same, with what follows from it after it.
+    pub(crate) fn and(self, more: &str) -> Self {
+        let text = format!("{self}; {more}");
+        match self {
+            Self::BadInput(_) => Self::BadInput(text),
+            Self::Rejected(_)
+            | Self::NotInLog(_)
+            | Self::NobodyThere { .. }
+            | Self::TimedOut { .. }
+            | Self::Failed(_) => Self::Failed(text),
+        }
+    }
+
     /// The same, with what it is about before it.
     pub(crate) fn about(self, what: &str) -> Self {
         match self {

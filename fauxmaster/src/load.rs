@@ -11,8 +11,8 @@ use fauxmaster::args::up_to;
 use fauxmaster::cli::{json, say};
 use fauxmaster::kube::config::policy_by_name;
 use fauxmaster::live::{
-    ForkOptions, as_trace, fits, fork, of_fits, of_fork, of_status, of_why, open, read_job_file,
-    status, why,
+    ForkOptions, as_trace, find_job, fits, fork, of_fits, of_fork, of_status, of_why, open, status,
+    why,
 };
 use fauxmaster::{CompactOptions, PackOptions, Start, pack, table};
 use scheduler::{Accounting, Policy};
@@ -84,9 +84,9 @@ enum Question {
     ///
     /// Example: fauxmaster load examples/cell-file/small.cell fits examples/cell-file/more.yaml
     Fits {
-        /// The job, in YAML or JSON; its count is not looked at.
-        #[arg(value_name = "JOB.yaml")]
-        job: PathBuf,
+        /// A job that the cell has, or a file with one job in YAML or JSON; its count is not looked at.
+        #[arg(value_name = "JOB|JOB.yaml")]
+        job: String,
         #[command(flatten)]
         policy: PolicyArgs,
     },
@@ -203,9 +203,9 @@ fn answer(args: &LoadArgs, state: &State) -> anyhow::Result<ExitCode> {
             return crate::answer_compact(&trace, &options, *threads, args.json);
         }
         Question::Fits { job, policy } => {
-            let spec = read_job_file(job)?;
-            let report = fits(state, &spec, &policy.policy(state)?, policy.seed)
-                .with_context(|| job.display().to_string())?;
+            let (spec, kind) = find_job(state, job)?;
+            let report = fits(state, &spec, kind, &policy.policy(state)?, policy.seed)
+                .with_context(|| job.clone())?;
             say(NAME, &if args.json { json(&report)? } else { of_fits(&report) });
         }
         // It asks about two states, and was answered before.

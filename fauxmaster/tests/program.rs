@@ -210,6 +210,12 @@ fn a_cell_file_answers_every_question() {
     assert!(compact["machines_p90"].as_u64().unwrap() <= 4);
     let fits = ask(&["fits", &cell_file("more.yaml")]);
     has_keys(&fits, &["free_count", "preempting_count", "victim_count", "is_at_least"]);
+    // A job that the cell has; and a file that leaves its user to whoever submits it.
+    assert_eq!(ask(&["fits", "web"])["present_count"], 4);
+    let hello = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples/master/hello.yaml");
+    assert_eq!(ask(&["fits", &hello.display().to_string()])["job"], "hello");
+    is_refused(&["load", &small, "fits", "wbe"], &["no job \"wbe\"", "no such file"]);
+    is_refused(&["load", &small, "fits", "/dev/zero"], &["longer than 64 MiB"]);
     let fork = ask(&["fork", "--policy", "best-fit", "--seed", "3"]);
     has_keys(&fork, &["recorded", "fork", "seconds", "fork_hash", "refused_operations"]);
     for side in ["recorded", "fork"] {

@@ -6,7 +6,7 @@ use cell::live::{Capability, Op};
 use clap::Args;
 use serde::Serialize;
 
-use crate::args::Options;
+use crate::args::{self, Options};
 use crate::client::{Client, Session};
 use crate::failure::Failure;
 use crate::output::answer;
@@ -14,7 +14,7 @@ use crate::output::answer;
 #[derive(Args, Debug)]
 pub(crate) struct CapabilitiesArgs {
     /// Who gets them
-    #[arg(value_name = "USER")]
+    #[arg(value_name = "USER", value_parser = args::user)]
     owner: String,
     /// any-job, quota, machines, monitoring; none takes all away
     #[arg(value_name = "CAPABILITY", value_parser = capability)]

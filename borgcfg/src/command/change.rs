@@ -1,9 +1,9 @@
 //! `submit`, `update`, `kill`: what changes jobs.
 //!
 //! A file with several jobs is several requests, in order. What was carried out before one is rejected stays
-//! so, and is printed.
+//! so, and is printed; what comes after it is not asked for, and is named.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,8 +16,12 @@ use crate::args::{Options, duration};
 use crate::client::{Client, Session, another_answer};
 use crate::document::{Job, owned, read_jobs};
 use crate::failure::Failure;
+use crate::nearest;
 use crate::output::say;
 use crate::show;
+
+/// So many names are told of those whose turn did not come.
+const LEFT_COUNT_SHOWN: usize = 5;
 
 #[derive(Args, Debug)]
 pub(crate) struct SubmitArgs {
@@ -141,18 +145,58 @@ async fn submit_all(
     report: &mut Report<Changed>,
 ) -> Result<(), Failure> {
     let mut session = Session::open(client, user).await?;
-    for Job { spec, is_alloc_set } in jobs {
-        let spec = Box::new(owned(*spec, user));
-        let (name, count) = (spec.name.clone(), spec.count);
-        let done = session.change(Op::Submit { spec, is_alloc_set }).await;
-        let Done::Job { uid, version } = done.map_err(|failure| failure.about(&name))? else {
-            return Err(another_answer());
-        };
-        let (kind, noun) = if is_alloc_set { ("alloc set", "alloc") } else { ("job", "task") };
-        let text = format!("{name}: submitted as {kind} {uid}, {}", show::count(count, noun));
-        report.add(Changed { name, uid, version }, &text)?;
+    let mut left = Left::of(&jobs);
+    for job in jobs {
+        left.next();
+        if let Err(failure) = submit_one(job, user, &mut session, report).await {
+            return Err(left.after(failure, "submitted"));
+        }
     }
     Ok(())
+}
+
+async fn submit_one(
+    Job { spec, is_alloc_set }: Job,
+    user: &str,
+    session: &mut Session<'_>,
+    report: &mut Report<Changed>,
+) -> Result<(), Failure> {
+    let spec = Box::new(owned(*spec, user));
+    let (name, count) = (spec.name.clone(), spec.count);
+    let done = session.change(Op::Submit { spec, is_alloc_set }).await;
+    let Done::Job { uid, version } = done.map_err(|failure| failure.about(&name))? else {
+        return Err(another_answer());
+    };
+    let (kind, noun) = if is_alloc_set { ("alloc set", "alloc") } else { ("job", "task") };
+    let text = format!("{name}: submitted as {kind} {uid}, {}", show::count(count, noun));
+    report.add(Changed { name, uid, version }, &text)
+}
+
+/// The names of those whose turn has not come yet.
+struct Left(VecDeque<String>);
+
+impl Left {
+    fn of(jobs: &[Job]) -> Self {
+        Self(jobs.iter().map(|job| job.spec.name.clone()).collect())
+    }
+
+    /// It is the turn of the next one.
+    fn next(&mut self) {
+        self.0.pop_front();
+    }
+
+    /// The failure of the one whose turn it was, with what was not `done` because of it.
+    fn after(self, failure: Failure, done: &str) -> Failure {
+        let count = self.0.len();
+        if count == 0 {
+            return failure;
+        }
+        let mut names: Vec<String> = self.0.into_iter().take(LEFT_COUNT_SHOWN).collect();
+        if count > names.len() {
+            names.push("…".to_owned());
+        }
+        failure.and(&format!("not {done} after that: {}", names.join(", ")))
+    }
 }
 
 pub(crate) async fn update(
@@ -180,15 +224,30 @@ async fn update_all(
     report: &mut Report<Changed>,
 ) -> Result<(), Failure> {
     let mut session = Session::open(client, user).await?;
-    for Job { mut spec, .. } in jobs {
-        // An update that names no owner changes none.
-        if spec.user.is_empty() {
-            spec.user = session.client().job(&spec.name).await?.user;
-        }
-        let name = spec.name.clone();
-        change(&mut session, &name, Op::Update { spec }, report).await?;
+    let mut left = Left::of(&jobs);
+    for job in jobs {
+        left.next();
+        let failure = match update_one(job, &mut session, report).await {
+            Ok(()) => continue,
+            Err(Failure::Rejected(rejected)) => nearest::hint(rejected, session.client()).await,
+            Err(failure) => failure,
+        };
+        return Err(left.after(failure, "updated"));
     }
     Ok(())
+}
+
+async fn update_one(
+    Job { mut spec, .. }: Job,
+    session: &mut Session<'_>,
+    report: &mut Report<Changed>,
+) -> Result<(), Failure> {
+    // An update that names no owner changes none.
+    if spec.user.is_empty() {
+        spec.user = session.client().job(&spec.name).await?.user;
+    }
+    let name = spec.name.clone();
+    change(session, &name, Op::Update { spec }, report).await
 }
 
 async fn change(

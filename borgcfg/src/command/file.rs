@@ -3,6 +3,7 @@
 //! A file is written beside its place, read back and checked, and then put there: what is at its place is whole.
 //! A file to be restored is read and checked before anything is sent.
 
+use std::fs::File;
 use std::io::{BufReader, Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -18,9 +19,13 @@ use tokio::time::timeout;
 
 use crate::args::Options;
 use crate::client::{Client, Repeat, Session, answer};
+use crate::document::read_up_to;
 use crate::failure::Failure;
 use crate::output;
 use crate::show;
+
+/// The longest file that is restored, in bytes: no master takes a longer one.
+const FILE_BYTES_MAX: u64 = 2 << 30;
 
 #[derive(Args, Debug)]
 pub(crate) struct CheckpointArgs {
@@ -155,7 +160,8 @@ pub(crate) async fn restore(
     let bad = |problem: &dyn std::fmt::Display| {
         Failure::BadInput(format!("{}: {problem}", path.display()))
     };
-    let bytes = std::fs::read(path).map_err(|error| bad(&error))?;
+    let bytes = File::open(path).and_then(|file| read_up_to(file, FILE_BYTES_MAX));
+    let bytes = bytes.map_err(|error| bad(&error))?;
     let held = CellFile::read(&bytes[..]).map_err(|error| bad(&error))?;
     let total_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let mut report = Report::of(path, total_bytes, &held);

@@ -5,7 +5,7 @@ use cell::live::{Amounts, Op, Quota, Timestamp};
 use cell::{Band, Bytes, MilliCpu};
 use clap::{Args, Subcommand};
 
-use crate::args::Options;
+use crate::args::{self, Options};
 use crate::client::{Client, Session};
 use crate::failure::Failure;
 use crate::output::answer;
@@ -17,7 +17,7 @@ pub(crate) struct QuotaArgs {
     #[command(subcommand)]
     change: Option<Change>,
     /// Only what belongs to this user
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = args::user)]
     owner: Option<String>,
 }
 
@@ -34,7 +34,7 @@ enum Change {
 #[derive(Args, Debug)]
 struct SetArgs {
     /// Who gets it
-    #[arg(value_name = "USER")]
+    #[arg(value_name = "USER", value_parser = args::user)]
     owner: String,
     /// batch, mid, production or monitoring
     #[arg(value_name = "BAND", value_parser = band)]

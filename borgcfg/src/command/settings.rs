@@ -1,7 +1,7 @@
 //! `settings`: what an operator may set of a cell.
 
 use cell::live::view::{Answer, Question};
-use cell::live::{Op, Settings};
+use cell::live::{Op, Rejected, Settings};
 use clap::Args;
 use serde_json::Value;
 
@@ -29,7 +29,12 @@ pub(crate) async fn run(
     if !args.changes.is_empty() {
         settings = changed(&settings, &args.changes)?;
         let op = Op::Configure(settings.clone());
-        Session::open(client, options.user()?).await?.change(op).await?;
+        let done = Session::open(client, options.user()?).await?.change(op).await;
+        done.map_err(|failure| match failure {
+            // Only the master knows which policies there are; a bad one is bad input all the same.
+            Failure::Rejected(it @ Rejected::Invalid { .. }) => Failure::BadInput(it.to_string()),
+            failure => failure,
+        })?;
     }
     answer(options.json, &settings, of_settings)
 }

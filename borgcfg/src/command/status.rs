@@ -11,7 +11,7 @@ use cell::live::view::{
 use clap::Args;
 use serde::Serialize;
 
-use crate::args::Options;
+use crate::args::{Options, user};
 use crate::client::{Client, another_answer};
 use crate::failure::Failure;
 use crate::output::{answer, say};
@@ -26,7 +26,7 @@ pub(crate) struct StatusArgs {
     #[arg(value_name = "JOB")]
     job: Option<String>,
     /// Only what belongs to this user
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = user)]
     owner: Option<String>,
     /// Only tasks in this phase, and jobs that have such tasks
     #[arg(long, value_name = "PHASE", value_parser = phase)]

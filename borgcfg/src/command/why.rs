@@ -1,6 +1,6 @@
 //! `why`: why a task is where it is, or has no place.
 
-use cell::live::view::Why;
+use cell::live::view::{Answer, PhaseKind, Question, Why};
 use clap::Args;
 use proto::explain::WhyQuery;
 use proto::wire;
@@ -36,11 +36,26 @@ pub(crate) async fn run(
             async move { answer(service.why(message).await) }
         })
         .await?;
-    output::answer(options.json, &why, of_why)
+    let is_nowhere = why.phase == PhaseKind::Pending && why.feasible_count == 0;
+    let hint = match is_nowhere && !options.json && has_no_machines(client).await {
+        true => "\nthe cell has no machine yet: `borgcfg machines add` adds some",
+        false => "",
+    };
+    output::answer(options.json, &why, |why| of_why(why) + hint)
+}
+
+/// The answer says enough if this cannot be found out.
+async fn has_no_machines(client: &mut Client) -> bool {
+    let answer = client.status(Question::Cell).await.map(|it| it.answer);
+    matches!(answer, Ok(Answer::Cell(cell)) if cell.machine_count == 0)
 }
 
 fn of_why(why: &Why) -> String {
-    let mut text = format!("{} is {}\n{}", why.task, why.phase.name(), why.text);
+    // The text tells the first of the changes too; the table has it with the others.
+    let first = why.changes.first().map(|change| format!(": {}", change.text));
+    let is_of_table = |line: &&str| first.as_ref().is_some_and(|first| line.ends_with(first));
+    let lines: Vec<&str> = why.text.lines().filter(|line| !is_of_table(line)).collect();
+    let mut text = format!("{} is {}\n{}", why.task, why.phase.name(), lines.join("\n"));
     if !why.changes.is_empty() {
         let columns = [Column::Words("a change that would place it"), Column::Numbers("hosts")];
         let rows = why.changes.iter().map(|it| vec![it.text.clone(), grouped(it.host_count)]);

@@ -18,6 +18,10 @@ fn bad_files_are_refused_by_line_and_field_and_nothing_is_submitted() {
 
     let missing = cell.borgcfg(&["submit", "nowhere.yaml"]).failure(2);
     assert!(missing.contains("nowhere.yaml"), "{missing}");
+    for file in ["/dev/zero", "/dev/urandom"] {
+        let endless = cell.borgcfg(&["submit", file]).failure(2);
+        assert!(endless.contains(&format!("{file}: it is longer than 64 MiB")), "{endless}");
+    }
     for arguments in
         [&["submit"][..], &["why", "web"], &["status", "--phase", "asleep"], &["kill", "a/b"]]
     {
@@ -26,6 +30,31 @@ fn bad_files_are_refused_by_line_and_field_and_nothing_is_submitted() {
     let nobody = command(&cell.at, &["kill", "x"]).env_remove("USER").output().unwrap();
     assert_eq!(nobody.status.code(), Some(2));
     assert!(String::from_utf8(nobody.stderr).unwrap().contains("--user"));
+}
+
+#[test]
+fn of_several_jobs_those_after_a_refused_one_are_named() {
+    let cell = Cell::alone();
+    let job = |name: &str| format!("name: {name}\npriority: 50\nlimit: {{cpu: 1, ram: 1GiB}}\n");
+    cell.borgcfg(&["submit", &cell.file("b.yaml", &job("b"))]).out();
+    let all = ["a", "b", "c", "d"].map(job).join("---\n");
+    let said = cell.borgcfg(&["submit", &cell.file("all.yaml", &all)]).failure(1);
+    assert!(said.starts_with("borgcfg: b: ") && said.contains("not submitted after that: c, d"));
+    let said = cell.borgcfg(&["update", &cell.file("all.yaml", &all)]).failure(1);
+    assert!(said.contains("\"c\"") && said.contains("not updated after that: d"), "{said}");
+    // Nobody is left after the last.
+    let said = cell.borgcfg(&["submit", &cell.file("b.yaml", &job("b"))]).failure(1);
+    assert!(!said.contains("after that"), "{said}");
+}
+
+#[test]
+fn bad_values_end_with_2_and_a_cell_without_machines_says_so() {
+    let cell = Cell::alone();
+    let said = cell.borgcfg(&["settings", "policy=zz"]).failure(2);
+    assert!(said.contains("\"zz\" is no policy"), "{said}");
+    cell.borgcfg(&["submit", &example("master/hello.yaml")]).out();
+    let why = cell.borgcfg(&["why", "hello/0"]).out();
+    assert!(why.contains("`borgcfg machines add`"), "{why}");
 }
 
 #[test]

@@ -72,6 +72,8 @@ fn a_task_without_a_place_is_explained() {
     assert!(late.contains("`borgcfg why huge/0`"), "{late}");
     let why = cell.borgcfg(&["why", "huge/0", "--json"]).json();
     assert_eq!((&why["phase"], &why["host_count"]), (&"pending".into(), &2.into()));
+    let why = cell.borgcfg(&["why", "huge/0"]).out();
+    assert_eq!(why.matches("less CPU").count(), 1, "{why}");
     let pending = cell.borgcfg(&["status", "--phase", "pending"]).out();
     assert!(pending.contains("huge"), "{pending}");
 }

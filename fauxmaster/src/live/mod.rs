@@ -21,7 +21,7 @@ use flate2::bufread::MultiGzDecoder;
 use scheduler::Snapshot;
 use traces::{Doctor, Trace, Workload};
 
-pub use fits::{FitsReport, fits, read_job_file};
+pub use fits::{FitsReport, find_job, fits};
 pub use fork::{ForkError, ForkOptions, ForkReport, Sample, SideReport, Waits, fork};
 pub use status::{JobStatus, MachineStatus, StatusReport, status};
 pub use tables::{of_fits, of_fork, of_status, of_why};

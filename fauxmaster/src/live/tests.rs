@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use cell::JobKind;
 use cell::borglet::ExitCause;
 use cell::live::Op;
 use scheduler::Policy;
@@ -54,7 +55,7 @@ fn as_many_more_tasks_fit_as_can_be_counted() {
     cell.pass_time(3);
     let ask = |cell: &Recorder, priority, cpu: &str, more: &str| {
         let spec = serde_json::from_str(&job("more", priority, 1, cpu, more)).unwrap();
-        let report = fits(&cell.state, &spec, &policy("borg-hybrid"), 1).unwrap();
+        let report = fits(&cell.state, &spec, JobKind::Job, &policy("borg-hybrid"), 1).unwrap();
         (report.free_count, report.preempting_count, report.victim_count)
     };
     // 4 machines of 8 cores, 16 of the 32 cores taken by 4 tasks of 4.

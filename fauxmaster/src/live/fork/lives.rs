@@ -73,6 +73,13 @@ pub(super) struct Recording {
     pub answers: BTreeMap<u64, Vec<Option<Outcome>>>,
 }
 
+/// The time of the state; in a cell as it was founded, which has none yet, that of the first entry.
+fn begin_of(state: &State, log: &[(u64, Option<Entry>)]) -> Timestamp {
+    let times = log.iter().filter_map(|(_, entry)| Some(entry.as_ref()?.at));
+    let mut times = std::iter::once(state.now()).chain(times);
+    times.find(|at| *at > Timestamp(0)).unwrap_or_default()
+}
+
 /// The time of the last entry.
 fn end_of(state: &State, log: &[(u64, Option<Entry>)]) -> Timestamp {
     let times = log.iter().filter_map(|(_, entry)| Some(entry.as_ref()?.at));
@@ -82,7 +89,7 @@ fn end_of(state: &State, log: &[(u64, Option<Entry>)]) -> Timestamp {
 impl Recording {
     /// Replays the recording.
     pub(super) fn of(start: &State, log: &[(u64, Option<Entry>)]) -> Self {
-        let mut side = Side::new(start.clone(), end_of(start, log));
+        let mut side = Side::new(start.clone(), begin_of(start, log), end_of(start, log));
         let mut lives = Lives::default();
         let mut answers = BTreeMap::new();
         let mut watch = Watch::default();

@@ -102,8 +102,8 @@ pub fn fork(
         return Err(ForkError::Restored { index });
     }
     let recorded_policy = start.settings().policy.clone();
-    let begin = start.now();
     let recording = Recording::of(&start, log);
+    let begin = recording.side.begin;
     let end = recording.side.state.now();
     let replay = Replay::run(start, log, &recording, options);
     Ok(ForkReport {

@@ -67,7 +67,7 @@ impl<'a> Replay<'a> {
         recording: &Recording,
         options: &'a ForkOptions,
     ) -> Self {
-        let end = recording.side.state.now();
+        let (begin, end) = (recording.side.begin, recording.side.state.now());
         let mut replay = Self {
             refused_operations: 0,
             options,
@@ -79,13 +79,13 @@ impl<'a> Replay<'a> {
             unheard: BTreeMap::new(),
             passes: BTreeSet::new(),
             pass_count: 0,
-            last_round: start.now(),
+            last_round: begin,
             // Until here both are the same, and so are their numbers.
             to_fork: BTreeMap::new(),
             to_recorded: BTreeMap::new(),
             machine_names: start.machines().map(|(_, m)| m.spec.name.clone()).collect(),
             leaving: BTreeSet::new(),
-            side: Side::new(start, end),
+            side: Side::new(start, begin, end),
         };
         replay.begin();
         for (index, entry) in log {
@@ -105,7 +105,7 @@ impl<'a> Replay<'a> {
 
     /// Foresees what comes of the state at the beginning.
     fn begin(&mut self) {
-        let now = self.state().now();
+        let now = self.side.begin;
         let (_, next_number) = self.state().next_numbers();
         for number in 0..next_number {
             self.to_fork.insert(number, number);

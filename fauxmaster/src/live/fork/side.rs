@@ -81,7 +81,7 @@ impl Waits {
 #[derive(Debug)]
 pub(super) struct Side {
     pub state: State,
-    begin: Timestamp,
+    pub begin: Timestamp,
     end: Timestamp,
     samples: Vec<Sample>,
     waits_ms: Vec<usize>,
@@ -92,10 +92,10 @@ pub(super) struct Side {
 }
 
 impl Side {
-    /// A side that begins with this state, and ends at this time.
-    pub(super) fn new(state: State, end: Timestamp) -> Self {
+    /// A side that begins with this state, at one time, and ends at another.
+    pub(super) fn new(state: State, begin: Timestamp, end: Timestamp) -> Self {
         Self {
-            begin: state.now(),
+            begin,
             end,
             state,
             samples: Vec::new(),

@@ -1,5 +1,5 @@
 use cell::borglet::ExitCause;
-use cell::live::{JobEnd, Op};
+use cell::live::{JobEnd, Op, State};
 use proptest::prelude::*;
 
 use super::*;
@@ -62,6 +62,24 @@ fn machines_that_go_and_come_do_so_in_the_fork() {
         assert_eq!(side.state.waiting_count(), 0);
     }
     assert_eq!(replay.refused_operations, 0);
+}
+
+#[test]
+fn a_cell_that_was_just_founded_begins_with_its_first_entry() {
+    // Nothing is applied before the log begins, so the state has no time yet.
+    let mut cell = Recorder::new("best-fit", 0);
+    cell.log.clear();
+    cell.start = State::new(cell.state.settings().clone());
+    cell.state = cell.start.clone();
+    cell.health(0..0, true);
+    cell.submit(&job("web", 200, 1, "1", ""), None).unwrap();
+    cell.pass_time(5);
+    cell.submit(&job("more", 200, 1, "1", ""), None).unwrap();
+    let file = CellFile::read(&cell.file()[..]).unwrap();
+    let report = fork(&file, 0, file.last_index(), &options("best-fit")).unwrap();
+    assert_eq!(report.seconds, 5.0);
+    assert_eq!(report.recorded.over_time.last().unwrap().seconds, 5.0);
+    assert_eq!(report.fork.still_waiting.count, 2);
 }
 
 /// One step of a random recording.
