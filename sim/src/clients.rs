@@ -164,8 +164,13 @@ impl Client {
         self.attempt += 1;
     }
 
-    /// Puts everything back into service, for the healing phase.
-    pub(crate) fn repairs(&mut self, ops: Vec<Op>) {
+    /// Whether it has something to say that it was told to.
+    pub(crate) fn has_script(&self) -> bool {
+        !self.script.is_empty()
+    }
+
+    /// What it is to say next, one thing after the other.
+    pub(crate) fn follows(&mut self, ops: Vec<Op>) {
         self.script = ops.into_iter().rev().collect();
     }
 

@@ -131,9 +131,6 @@ pub(crate) fn op_name(op: &Op) -> &'static str {
 #[must_use]
 pub fn reason(row: &str, column: Column) -> Option<&'static str> {
     let is_timer = row.starts_with("timer");
-    if row.starts_with("op restore") {
-        return Some("not simulated yet: no client restores a cell");
-    }
     match column {
         Column::Duplicate if is_timer => Some("a timer of one process goes off once"),
         Column::Reorder if is_timer => Some("timers go off in the order of their times"),

@@ -21,6 +21,7 @@ mod masters;
 mod network;
 mod oracle;
 mod queue;
+mod restores;
 mod tasks;
 mod trace;
 mod world;
@@ -37,6 +38,7 @@ enum Stream {
     Disk,
     Faults,
     Clients,
+    Restores,
 }
 
 fn stream(seed: u64, purpose: Stream) -> rand_chacha::ChaCha8Rng {

@@ -100,6 +100,7 @@ fn main() -> ExitCode {
             "entries": total.entry_count,
             "leaders": total.leader_count,
             "placed": total.placed_count,
+            "restored": total.restored_count,
             "digest": format!("{:016x}", total.digest),
         });
         println!("{value:#}");
@@ -142,6 +143,7 @@ fn add(total: &mut Summary, one: &Summary) {
     total.entry_count += one.entry_count;
     total.leader_count += one.leader_count;
     total.placed_count += one.placed_count;
+    total.restored_count += one.restored_count;
     for (fault, count) in &one.faults {
         *total.faults.entry(*fault).or_default() += count;
     }
@@ -154,7 +156,7 @@ fn add(total: &mut Summary, one: &Summary) {
 fn report(seeds: &[u64], total: &Summary, coverage: &Coverage, fewest: (u64, u64)) {
     println!(
         "{} seeds, {} h of virtual time: {} operations and {} reads of clients (at least {} operations a seed), \
-         {} log entries, {} changes of leader (at least {} a seed), {} placements",
+         {} log entries, {} changes of leader (at least {} a seed), {} placements, {} restores",
         seeds.len(),
         total.virtual_ms / 3_600_000,
         total.acknowledged_count,
@@ -163,7 +165,8 @@ fn report(seeds: &[u64], total: &Summary, coverage: &Coverage, fewest: (u64, u64
         total.entry_count,
         total.leader_count,
         fewest.1,
-        total.placed_count
+        total.placed_count,
+        total.restored_count
     );
     println!("digest of all traces: {:016x}", total.digest);
     println!("\nfaults met:");

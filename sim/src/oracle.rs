@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use borgmaster_core::decode;
 use borgmaster_replica::EntryKind;
 use borgmaster_replica::server::Server;
-use cell::live::{Applied, Entry, Rejected, State};
+use cell::live::{Applied, Entry, Event, Rejected, State, What};
 
 use crate::coverage::op_name;
 use crate::history::History;
@@ -20,6 +20,8 @@ pub(crate) struct Oracle {
     pub history: History,
     /// How often each kind of operation was applied.
     pub ops: BTreeMap<&'static str, u64>,
+    /// How often the cell was restored.
+    pub restored_count: u64,
 }
 
 impl Oracle {
@@ -32,6 +34,7 @@ impl Oracle {
             agreement: Agreement::default(),
             history: History::default(),
             ops: BTreeMap::new(),
+            restored_count: 0,
         }
     }
 
@@ -59,6 +62,17 @@ impl Oracle {
             }
         }
         self.agreement.check(replica, server.state())
+    }
+
+    /// Somebody says that this was the state.
+    pub(crate) fn was(&self, state: &State) -> Result<(), String> {
+        let index = state.index();
+        match self.agreement.at(index) {
+            // A new cell's first state is of no entry.
+            None if index <= 1 => Ok(()),
+            Some(hash) if hash == state.hash() => Ok(()),
+            None | Some(_) => Err(format!("a cell file has another state at {index} than the log")),
+        }
     }
 
     fn apply(&mut self, index: u64, entry: Option<&Entry>) -> Result<(), String> {
@@ -93,6 +107,8 @@ impl Oracle {
         for command in entry.into_iter().flat_map(|entry| &entry.commands) {
             *self.ops.entry(op_name(&command.op)).or_default() += 1;
         }
+        let is_restored = |event: &&Event| matches!(event.what, What::Restored { .. });
+        self.restored_count += applied.events.iter().filter(is_restored).count() as u64;
         self.agreement.first(index, self.state.hash());
         let step = Step { index, entry, applied: &applied, before: &before, state: &self.state };
         for invariant in &mut self.invariants {

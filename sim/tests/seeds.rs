@@ -29,6 +29,8 @@ fn hold(seeds: std::ops::Range<u64>) {
         let is_met = |summary: &Summary| summary.faults.get(&fault).is_some_and(|&count| count > 0);
         assert!(summaries.iter().any(is_met), "no seed met {}", fault.name());
     }
+    let restored: u64 = summaries.iter().map(|summary| summary.restored_count).sum();
+    assert!(restored > 0, "no seed restored its cell");
     let (_, empty) = coverage.table();
     assert!(empty.is_empty(), "never met: {empty:?}");
 }

@@ -111,6 +111,41 @@ fn a_preempted_task_keeps_its_room_until_it_has_gone() {
 }
 
 #[test]
+fn a_task_that_is_to_die_no_longer_counts_as_disrupted() {
+    let mut cluster = Cluster::new();
+    let job = cluster.submit(spec("job", 100, 2, 1000, r#", "max_disrupted": 1"#));
+    let left = |cluster: &Cluster| cluster.state.disruptions_left(JobId(0));
+    cluster.assign(job, 0, 0, &[]);
+    cluster.see(job, 0, Seen::Started);
+    let tasks = vec![(TaskKey { job, index: 0 }, cluster.incarnation(job, 0))];
+    cluster.run(1000, Op::Evict { tasks, cause: EvictCause::MachineDrained }).0.unwrap();
+    cluster.see(job, 0, Seen::Exited(ExitCause::Stopped));
+    cluster.assign(job, 0, 1, &[]);
+    // It has a new place, and does not run yet.
+    assert_eq!((cluster.phase(job, 0), left(&cluster)), ("starting", Some(0)));
+    let indexes = Some(BTreeSet::from([0]));
+    cluster.run(1000, Op::Kill { job: "job".to_owned(), indexes }).0.unwrap();
+    assert_eq!((cluster.phase(job, 0), left(&cluster)), ("stopping", Some(1)));
+    assert_eq!(cluster.state.faults(), []);
+}
+
+#[test]
+fn a_task_that_is_new_as_its_job_shrank_and_grew_does_not_count_as_disrupted() {
+    let mut cluster = Cluster::new();
+    let spec_of = |count| spec("job", 100, count, 1000, r#", "max_disrupted": 1"#);
+    let job = cluster.submit(spec_of(2));
+    cluster.assign(job, 1, 0, &[]);
+    cluster.see(job, 1, Seen::Started);
+    cluster.run(1000, Op::Update { spec: spec_of(1) }).0.unwrap();
+    cluster.run(1000, Op::Undo { job: "job".to_owned() }).0.unwrap();
+    assert_eq!(cluster.phase(job, 1), "stopping");
+    cluster.see(job, 1, Seen::Exited(ExitCause::Stopped));
+    assert_eq!(cluster.phase(job, 1), "pending");
+    assert_eq!(cluster.state.disruptions_left(JobId(0)), Some(1));
+    assert_eq!(cluster.state.faults(), []);
+}
+
+#[test]
 fn production_never_preempts_production() {
     let mut cluster = Cluster::new();
     let low = cluster.submit(spec("low", 150, 1, 3000, ""));

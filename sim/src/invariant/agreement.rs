@@ -18,6 +18,12 @@ impl Agreement {
         self.hashes.insert(index, hash);
     }
 
+    /// The hash at an index, if anybody was there.
+    #[must_use]
+    pub fn at(&self, index: u64) -> Option<u128> {
+        self.hashes.get(&index).copied()
+    }
+
     /// A replica begins anew.
     pub fn begins(&mut self, replica: u64) {
         self.compared.remove(&replica);

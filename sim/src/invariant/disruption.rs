@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cell::borglet::TaskKey;
-use cell::live::{AfterStop, EvictCause, Phase, TaskStep, What};
+use cell::live::{AfterStop, EvictCause, Phase, State, TaskStep, What};
 
 use super::{Invariant, Step};
 
@@ -14,14 +14,34 @@ pub struct Disruption {
     down: BTreeMap<u64, BTreeSet<TaskKey>>,
 }
 
+/// Who is to die anyway is no longer disrupted.
+fn is_dying(state: &State, task: TaskKey) -> bool {
+    state.task_id(task).is_some_and(|id| {
+        matches!(state.record(id).phase, Phase::Stopping { then: AfterStop::Die, .. })
+    })
+}
+
 impl Invariant for Disruption {
     fn name(&self) -> &'static str {
         "limits on disruption hold"
     }
 
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
+        let mut touched = BTreeSet::new();
         for event in &step.applied.events {
+            if matches!(event.what, What::Restored { .. }) {
+                // Who was down as it was saved is down again, and who ran then and does not go on is so too:
+                // [`super::restore`] sees to that.
+                self.down.clear();
+                for (_, job) in step.state.jobs() {
+                    let down = (0..).zip(&job.tasks).filter(|(_, task)| task.is_disrupted);
+                    let down = down.map(|(index, _)| TaskKey { job: job.uid, index });
+                    self.down.insert(job.uid, down.collect());
+                    touched.insert(job.uid);
+                }
+            }
             let What::Task { job, task, step: what, .. } = &event.what else { continue };
+            touched.insert(task.job);
             let down = self.down.entry(task.job).or_default();
             match what {
                 TaskStep::Notified(cause) => {
@@ -31,14 +51,7 @@ impl Invariant for Disruption {
                         EvictCause::Preempted | EvictCause::MachineDrained | EvictCause::Updated
                     );
                     let max = step.state.job_of(task.job).and_then(|job| job.spec.max_disrupted);
-                    // Who is to die anyway is no longer disrupted.
-                    let is_dying = |task: &&TaskKey| {
-                        step.state.task_id(**task).is_some_and(|id| {
-                            let phase = &step.state.record(id).phase;
-                            matches!(phase, Phase::Stopping { then: AfterStop::Die, .. })
-                        })
-                    };
-                    let count = down.iter().filter(|task| !is_dying(task)).count();
+                    let count = down.iter().filter(|task| !is_dying(step.state, **task)).count();
                     if is_voluntary && max.is_some_and(|max| count > max as usize) {
                         return Err(format!(
                             "{job}/{} was told to go ({}) as number {} of at most {max:?}: {:?}",
@@ -59,6 +72,18 @@ impl Invariant for Disruption {
                 | TaskStep::Exited(_)
                 | TaskStep::Health(_)
                 | TaskStep::Unassigned => {}
+            }
+        }
+        for tasks in self.down.values_mut() {
+            tasks.retain(|task| !is_dying(step.state, *task));
+        }
+        // The state counts the same, and a restore goes by that.
+        for uid in touched {
+            let Some(job) = step.state.job_of(uid) else { continue };
+            let counted = self.down.get(&uid).map_or(0, BTreeSet::len);
+            if counted != job.disrupted() as usize {
+                let said = job.disrupted();
+                return Err(format!("{counted} tasks of {} are disrupted, not {said}", job.name()));
             }
         }
         self.down.retain(|_, tasks| !tasks.is_empty());

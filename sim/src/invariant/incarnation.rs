@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use cell::borglet::{Incarnation, TaskKey};
-use cell::live::{TaskStep, What};
+use cell::live::{State, TaskStep, What};
 
 use super::{Invariant, Step};
 
@@ -15,6 +15,30 @@ pub struct OnePlacement {
     last: Option<Incarnation>,
 }
 
+impl OnePlacement {
+    /// Another state took the place of the one there was: who has a place in it had it just before.
+    fn restored(&mut self, state: &State) -> Result<(), String> {
+        let mut placed = BTreeMap::new();
+        for (_, job) in state.jobs() {
+            for (index, task) in (0..).zip(&job.tasks) {
+                let Some(place) = task.phase.place() else { continue };
+                let key = TaskKey { job: job.uid, index };
+                if self.placed.get(&key) != Some(&place.incarnation) {
+                    return Err(format!(
+                        "{}/{index} has placement {:?} again, and had {:?}",
+                        job.name(),
+                        place.incarnation,
+                        self.placed.get(&key)
+                    ));
+                }
+                placed.insert(key, place.incarnation);
+            }
+        }
+        self.placed = placed;
+        Ok(())
+    }
+}
+
 impl Invariant for OnePlacement {
     fn name(&self) -> &'static str {
         "at most one placement of a task"
@@ -22,6 +46,9 @@ impl Invariant for OnePlacement {
 
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
         for event in &step.applied.events {
+            if matches!(event.what, What::Restored { .. }) {
+                self.restored(step.state)?;
+            }
             let What::Task { job, task, incarnation, step: what, .. } = &event.what else {
                 continue;
             };

@@ -22,6 +22,16 @@ impl Invariant for NoTaskLost {
 
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
         for event in &step.applied.events {
+            if matches!(event.what, What::Restored { .. }) {
+                // What there is now was saved earlier, all of it: [`super::restore`] sees to that.
+                self.counts.clear();
+                self.dead.clear();
+                for (_, job) in step.state.jobs() {
+                    let dead = (0..).zip(&job.tasks);
+                    let dead = dead.filter(|(_, task)| matches!(task.phase, Phase::Dead { .. }));
+                    self.dead.extend(dead.map(|(index, _)| TaskKey { job: job.uid, index }));
+                }
+            }
             if matches!(event.what, What::Updated { .. }) {
                 // A job that has grown again has new tasks in place of those that ended as it shrank.
                 let is_dead = |task: &TaskKey| {

@@ -12,6 +12,7 @@ pub mod life;
 pub mod preemption;
 pub mod quota;
 pub mod replay;
+pub mod restore;
 pub mod sound;
 
 use cell::live::{Applied, Entry, State};
@@ -67,6 +68,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(eviction_rate::EvictionRate::default()),
         Box::new(incarnation::OnePlacement::default()),
         Box::new(life::NoTaskLost::default()),
+        Box::new(restore::Restore::default()),
         Box::new(replay::Replay::default()),
     ]
 }

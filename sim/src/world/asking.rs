@@ -15,20 +15,20 @@ impl World {
                 let floor = self.oracle.history.floor();
                 let count = u32::try_from(self.machines.borglets.len()).expect("few");
                 self.clients[number].next(floor, count);
-                self.ask(client);
+                self.ask(client)?;
             }
             ToClient::Patience { attempt } => {
                 if self.clients[number].attempt == attempt && self.clients[number].current.is_some()
                 {
                     let masters: Vec<u64> = self.masters.keys().copied().collect();
                     self.clients[number].turn(&masters);
-                    self.ask(client);
+                    self.ask(client)?;
                 }
             }
             ToClient::Retry { attempt } => {
                 if self.clients[number].attempt == attempt && self.clients[number].current.is_some()
                 {
-                    self.ask(client);
+                    self.ask(client)?;
                 }
             }
             ToClient::Answer { attempt, answer, read } => {
@@ -86,11 +86,14 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn ask(&mut self, client: u32) {
+    pub(super) fn ask(&mut self, client: u32) -> Result<(), String> {
         let state = &mut self.clients[client as usize];
         state.attempt += 1;
-        let Some(current) = state.current.clone() else { return };
+        let Some(current) = state.current.clone() else { return Ok(()) };
         let (attempt, id) = (state.attempt, state.master);
+        if let Ask::Mutate(_, op) = &current.ask {
+            self.meet_restore(op)?;
+        }
         let row = match current.ask {
             Ask::Mutate(..) => "rpc mutate",
             Ask::Read => "rpc read",
@@ -102,5 +105,6 @@ impl World {
         });
         let what = ToClient::Patience { attempt };
         self.push(CLIENT_PATIENCE_MS, Event::Client { client, what });
+        Ok(())
     }
 }

@@ -21,9 +21,11 @@ impl World {
             self.begin(id)?;
         }
         let names = (0..self.machines.borglets.len()).map(|i| u32::try_from(i).expect("few"));
-        let mut ops = vec![self.machines.addition()];
+        // What was restored has to converge like anything else.
+        let mut ops = self.restores.operations().unwrap_or_default();
+        ops.push(self.machines.addition());
         ops.extend(names.map(|i| Op::Repair { machine: machines::name(i) }));
-        self.clients[0].repairs(ops);
+        self.clients[0].follows(ops);
         self.push(100, Event::Client { client: 0, what: ToClient::Think });
         Ok(())
     }

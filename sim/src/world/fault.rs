@@ -11,13 +11,21 @@ impl World {
         let is_crash = matches!(fault, Fault::Crash | Fault::TornWrite);
         if is_crash && self.armed.is_none() && self.random.random_range(0..4) > 0 {
             self.arm(fault == Fault::TornWrite, lasts);
-        } else if let Some(places) = self.begin_fault(fault)? {
+        } else {
+            self.start_fault(fault, lasts)?;
+        }
+        let wait = self.random.random_range(1_000..18_000);
+        self.push(wait, Event::Fault);
+        Ok(())
+    }
+
+    /// Begins a fault, if it applies now, that lasts for so long.
+    pub(super) fn start_fault(&mut self, fault: Fault, lasts: u64) -> Result<(), String> {
+        if let Some(places) = self.begin_fault(fault)? {
             *self.summary.faults.entry(fault).or_default() += 1;
             self.trace.note(self.now, format_args!("{} of {places:?}", fault.name()));
             self.push(lasts, Event::FaultEnds(fault, places));
         }
-        let wait = self.random.random_range(1_000..18_000);
-        self.push(wait, Event::Fault);
         Ok(())
     }
 

@@ -92,7 +92,7 @@ impl World {
                 };
                 Some((Place::Client(*client), row))
             }
-            Event::Restart(_) | Event::Fault | Event::FaultEnds(..) => None,
+            Event::Restart(_) | Event::Fault | Event::Restoring | Event::FaultEnds(..) => None,
         }
     }
 
@@ -112,11 +112,22 @@ impl World {
             "rpc poll",
             "rpc wanted",
         ];
-        let can_meet = |row: &&str| coverage::reason(row, Column::CrashBefore).is_none();
+        // Restores are rare, and bring crashes of their own: see [`World::arm_for`].
+        let can_meet = |row: &&str| {
+            coverage::reason(row, Column::CrashBefore).is_none() && !row.starts_with("op restore")
+        };
         let ops: Vec<&str> = coverage::OPS.into_iter().filter(can_meet).collect();
         let rows = if self.random.random_range(0..3) == 0 { &others[..] } else { &ops[..] };
         let row = rows[self.random.random_range(0..rows.len())];
         let is_before = self.random.random_range(0..2) == 0;
+        self.armed = Some(Armed { row, is_before, is_torn, lasts, seen: u64::MAX });
+    }
+
+    /// Lets a crash wait for an operation of a restore, in place of whatever waited.
+    pub(super) fn arm_for(&mut self, row: &'static str) {
+        let random = &mut self.restores.random;
+        let (is_before, is_torn) = (random.random_range(0..2) == 0, random.random_range(0..2) == 0);
+        let lasts = random.random_range(500..15_000);
         self.armed = Some(Armed { row, is_before, is_torn, lasts, seen: u64::MAX });
     }
 

@@ -5,6 +5,7 @@ mod end;
 mod fault;
 mod links;
 mod met;
+mod restoring;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,6 +31,7 @@ use crate::masters::{Master, Mutations, TICK_MS};
 use crate::network::{Network, Place};
 use crate::oracle::Oracle;
 use crate::queue::Queue;
+use crate::restores::Restores;
 use crate::tasks;
 use crate::trace::Trace;
 use crate::{Stream, stream};
@@ -84,6 +86,8 @@ pub struct Summary {
     pub faults: BTreeMap<Fault, u64>,
     /// How often each operation was applied.
     pub ops: BTreeMap<&'static str, u64>,
+    /// How often the cell was restored.
+    pub restored_count: u64,
     /// What met what.
     pub coverage: Coverage,
     /// The trace, where it was asked for.
@@ -136,6 +140,7 @@ enum Event {
         what: ToClient,
     },
     Fault,
+    Restoring,
     FaultEnds(Fault, Vec<Place>),
 }
 
@@ -196,6 +201,7 @@ struct World {
     done: BTreeMap<(Place, &'static str), u64>,
     /// A crash that waits for an operation.
     armed: Option<met::Armed>,
+    restores: Restores,
 }
 
 /// Runs the simulation.
@@ -215,6 +221,7 @@ pub fn run(options: &Options) -> Result<Summary, Failure> {
             summary.read_count = world.oracle.history.read_count;
             summary.entry_count = world.oracle.state.index();
             summary.placed_count = world.oracle.state.next_numbers().0 - 1;
+            summary.restored_count = world.oracle.restored_count;
             summary.ops = std::mem::take(&mut world.oracle.ops);
             summary.trace = world.trace.take_text();
             Ok(summary)
@@ -280,6 +287,7 @@ impl World {
             cut_off: BTreeSet::new(),
             done: BTreeMap::new(),
             armed: None,
+            restores: Restores::new(stream(seed, Stream::Restores)),
             options,
         }
     }
@@ -298,6 +306,9 @@ impl World {
             self.push(wait, Event::Client { client, what: ToClient::Think });
         }
         self.push(15_000, Event::Fault);
+        if self.restores.is_on {
+            self.push(30_000, Event::Restoring);
+        }
         while self.now < self.options.faulty_ms
             || self.oracle.history.acknowledged_count < self.options.operation_count
         {
@@ -338,6 +349,7 @@ impl World {
             Event::Wake(machine) => self.wake(machine),
             Event::Client { client, what } => self.at_client(client, what),
             Event::Fault => self.fault(),
+            Event::Restoring => self.restoring(),
             Event::FaultEnds(fault, places) => {
                 self.end_fault(fault, &places);
                 Ok(())

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::Context;
 use super::user::{band_of, charge_of};
-use super::{Context, is_voluntary};
 use crate::borglet::Incarnation;
 use crate::id::{MachineId, TaskId};
 use crate::job::{Host, JobKind, TaskState};
@@ -146,9 +146,8 @@ impl State {
                 self.change_task(id, |record| {
                     record.phase = Phase::Stopping { place, deadline, then };
                 });
-                if matches!(then, AfterStop::Requeue(_)) {
-                    self.set_disrupted(id, true);
-                }
+                // Who is to die is not disrupted, even if it was and did not run again yet.
+                self.set_disrupted(id, matches!(then, AfterStop::Requeue(_)));
                 self.view(id, TaskState::Pending);
                 context.change(Change::Removed(id));
                 if let AfterStop::Requeue(cause) = then {
@@ -212,7 +211,9 @@ impl State {
         match then {
             AfterStop::Die => self.die_at(context, id, Some(place), DeathCause::Killed),
             AfterStop::Requeue(cause) if has_run => {
-                self.requeue(id, Left::Evicted(cause), 0, is_voluntary(cause));
+                // Whether it is disrupted was said as it was told to stop. One that is a new task by now, as
+                // its job has shrunk and grown again, is not.
+                self.requeue(id, Left::Evicted(cause), 0, false);
                 self.task_event_at(context, id, Some(place), TaskStep::Evicted(cause));
             }
             AfterStop::Requeue(_) => {
