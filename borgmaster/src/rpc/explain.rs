@@ -50,7 +50,10 @@ pub(super) fn why(replica: &mut Replica, name: &str) -> Result<Why, Rejected> {
             host_count: count(host_count),
         })
         .collect();
-    why.text = text(&why, &before, waits);
+    let state = replica.server.state();
+    let is_in_alloc = state.job_at(id.job).alloc_set.is_some();
+    let host = if is_in_alloc { "alloc" } else { "machine" };
+    why.text = text(&why, &before, waits, host);
     Ok(why)
 }
 
@@ -83,39 +86,56 @@ fn before(state: &State, id: cell::TaskId) -> Result<String, Vec<String>> {
     Err(words)
 }
 
-fn text(why: &Why, before: &[String], waits: bool) -> String {
+/// `host` is what its hosts are.
+fn text(why: &Why, before: &[String], waits: bool, host: &str) -> String {
     let mut lines = before.to_vec();
+    let hosts = |count: u32| format!("{count} {host}{}", if count == 1 { "" } else { "s" });
     if waits {
         lines.push("no alloc of its alloc set has a place yet".to_owned());
     }
     if why.feasible_count > 0 {
         lines.push(format!(
-            "it fits on {} of {} hosts and waits for its turn",
-            why.feasible_count, why.host_count
+            "it fits on {} of {} and waits for its turn",
+            why.feasible_count,
+            hosts(why.host_count)
         ));
     } else if why.host_count == 0 {
-        lines.push("there is no host for it".to_owned());
+        lines.push(format!("there is no {host} for it"));
     } else {
-        lines.push(format!("it fits on none of {} hosts", why.host_count));
+        lines.push(format!("it fits on none of {}", hosts(why.host_count)));
     }
-    lines.extend(why.ruled_out.iter().map(|it| format!("{} hosts: {}", it.host_count, it.text)));
+    let ruled_out = why.ruled_out.iter();
+    lines.extend(ruled_out.map(|it| format!("{}: {}", hosts(it.host_count), it.text)));
     if let Some(change) = why.changes.first() {
-        lines.push(format!("would open {} hosts: {}", change.host_count, change.text));
+        lines.push(format!("would open {}: {}", hosts(change.host_count), change.text));
     }
     lines.join("\n")
 }
 
 fn words(remedy: &Remedy) -> String {
     match remedy {
-        Remedy::LessCpu(milli) => format!("{milli} milli-cores less CPU"),
-        Remedy::LessRam(bytes) => format!("{bytes} bytes less RAM"),
-        Remedy::LessDisk(bytes) => format!("{bytes} bytes less disk"),
-        Remedy::GpuShare(milli) => format!("a GPU share of {milli} thousandths"),
-        Remedy::GpuDevices(count) => format!("{count} GPU devices"),
+        Remedy::LessCpu(milli) => {
+            #[expect(clippy::cast_precision_loss, reason = "to be shown")]
+            let cores = *milli as f64 / 1000.0;
+            format!("{cores} cores less CPU")
+        }
+        Remedy::LessRam(amount) => format!("{} less RAM", bytes(*amount)),
+        Remedy::LessDisk(amount) => format!("{} less disk", bytes(*amount)),
+        Remedy::GpuShare(milli) => format!("{milli} milli-GPU of one device at most"),
+        Remedy::GpuDevices(count) => format!("{count} GPU devices at most"),
         Remedy::DropConstraint(constraint) => format!("without the constraint {constraint}"),
-        Remedy::AllowSameMachine => "tasks of the job may share a machine".to_owned(),
-        Remedy::RaiseSpread(kind) => format!("one more task of the job in a {kind:?}"),
+        Remedy::AllowSameMachine => "without different_machines".to_owned(),
+        Remedy::RaiseSpread(kind) => format!("with a higher max_per_domain for {}", kind.name()),
     }
+}
+
+/// Bytes in a readable unit, rounded up: asking for that much less must be enough.
+fn bytes(amount: i64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "to be shown")]
+    let amount = amount as f64;
+    let [gib, mib] = [amount / f64::from(1 << 30), amount / f64::from(1 << 20)];
+    let up = |value: f64| (value * 1000.0).ceil() / 1000.0;
+    if gib >= 0.1 { format!("{} GiB", up(gib)) } else { format!("{} MiB", up(mib)) }
 }
 
 fn count(count: usize) -> u32 {

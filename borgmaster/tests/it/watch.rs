@@ -47,7 +47,7 @@ async fn events_are_followed_and_a_pending_task_is_explained() {
     let reply = client.why(query("web/0")).await.unwrap().into_inner();
     let reply: Reply<cell::live::view::Why> = reply.try_into().unwrap();
     let why = reply.unwrap().unwrap();
-    assert_eq!((why.phase.name(), why.text.as_str()), ("pending", "there is no host for it"));
+    assert_eq!((why.phase.name(), why.text.as_str()), ("pending", "there is no machine for it"));
     let reply = client.why(query("web/7")).await.unwrap().into_inner();
     let reply: Reply<cell::live::view::Why> = reply.try_into().unwrap();
     assert!(reply.unwrap().is_err());
