@@ -30,11 +30,11 @@ pub(crate) async fn run(
         settings = changed(&settings, &args.changes)?;
         let op = Op::Configure(settings.clone());
         let done = Session::open(client, options.user()?).await?.change(op).await;
-        done.map_err(|failure| match failure {
-            // Only the master knows which policies there are; a bad one is bad input all the same.
-            Failure::Rejected(it @ Rejected::Invalid { .. }) => Failure::BadInput(it.to_string()),
-            failure => failure,
-        })?;
+        // Only the master knows which policies there are; a bad one is bad input all the same.
+        if let Err(Failure::Rejected(it @ Rejected::Invalid { .. })) = done {
+            return Err(Failure::BadInput(it.to_string()));
+        }
+        done?;
     }
     answer(options.json, &settings, of_settings)
 }

@@ -122,7 +122,7 @@ mod tests {
         seen.note(&state, ill.clone());
         assert_eq!(seen.new_count(), 0, "it is as the proposal says again");
         seen.note(&state, well.clone());
-        assert_eq!(seen.take_new(&state, Timestamp(6)), [well.clone()]);
+        assert_eq!(seen.take_new(&state, Timestamp(6)), std::slice::from_ref(&well));
         // The older one comes back; the newer is still under way.
         let op = Op::Observe { observations: vec![ill] };
         let entry = Entry { at: Timestamp(6), commands: vec![Command { request: None, op }] };
