@@ -114,13 +114,14 @@ pub struct Mutations {
 impl Mutations {
     /// The names of the bugs there are.
     #[cfg(debug_assertions)]
-    pub const NAMES: [&'static str; 6] = [
+    pub const NAMES: [&'static str; 7] = [
         "ignore-fsync",
         "skip-term-check",
         "apply-twice",
         "forget-quota-on-update",
         "skip-room-check",
         "forget-disruption",
+        "restore-numbers",
     ];
 
     /// The bug of this name; `None`: there is none.
@@ -137,6 +138,7 @@ impl Mutations {
             }
             "skip-room-check" => mutations.state.insert(cell::live::Mutation::SkipRoomCheck),
             "forget-disruption" => mutations.state.insert(cell::live::Mutation::ForgetDisruption),
+            "restore-numbers" => mutations.state.insert(cell::live::Mutation::RestoreNumbers),
             _ => return None,
         };
         Some(mutations)

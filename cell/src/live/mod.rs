@@ -69,6 +69,8 @@ pub enum Mutation {
     SkipRoomCheck,
     /// Limits on disruption are not looked at.
     ForgetDisruption,
+    /// A restore gives numbers of placements again that were given since.
+    RestoreNumbers,
 }
 
 /// The state of a live cell.

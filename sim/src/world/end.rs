@@ -21,6 +21,7 @@ impl World {
             self.begin(id)?;
         }
         let names = (0..self.machines.borglets.len()).map(|i| u32::try_from(i).expect("few"));
+        self.restores.waiting = None;
         // What was restored has to converge like anything else.
         let mut ops = self.restores.operations().unwrap_or_default();
         ops.push(self.machines.addition());

@@ -76,7 +76,12 @@ impl State {
         state.next_incarnation = self.next_incarnation.max(saved.next_incarnation);
         state.allowance = self.allowance;
         #[cfg(debug_assertions)]
-        state.set_mutations(self.mutations.clone());
+        {
+            state.set_mutations(self.mutations.clone());
+            if self.is_mutated(crate::live::Mutation::RestoreNumbers) {
+                state.next_incarnation = saved.next_incarnation;
+            }
+        }
         for (&id, session) in &self.sessions {
             state.change_session(id, |entry| *entry = Some(session.clone()));
         }
