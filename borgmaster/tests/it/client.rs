@@ -24,7 +24,8 @@ pub(crate) fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-/// A daemon, killed when it is dropped. With `SHOW_LOGS` set its log is shown then.
+/// A daemon, killed when it is dropped. Its log is shown then if the test failed, or with `SHOW_LOGS`
+/// set.
 pub(crate) struct Daemon {
     process: Child,
     log: NamedTempFile,
@@ -94,11 +95,11 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
-    #[allow(clippy::print_stderr, reason = "it is asked for")]
+    #[allow(clippy::print_stderr, reason = "a failure is looked into")]
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-        if std::env::var_os("SHOW_LOGS").is_some() {
+        if std::thread::panicking() || std::env::var_os("SHOW_LOGS").is_some() {
             eprintln!("{}", self.log());
         }
     }

@@ -36,7 +36,7 @@ async fn submit_until_full(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_with_a_full_disk_takes_no_changes_until_there_is_room() {
-    let Some(mount) = Mount::new(64) else { return };
+    let Some(mount) = Mount::new(160) else { return };
     let (data, address) = (mount.path().join("cell"), free_address());
     let mut daemon = Daemon::alone(&data, &address);
     let mut session = Session::open(&address, "admin").await;
@@ -71,7 +71,7 @@ async fn a_replica_with_a_full_disk_takes_no_changes_until_there_is_room() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_with_a_full_disk_lets_another_lead_and_catches_up_later() {
-    let Some(mount) = Mount::new(64) else { return };
+    let Some(mount) = Mount::new(160) else { return };
     let mut three = Three::start();
     three.agrees(0).await;
     // The first one, on a disk of its own.
