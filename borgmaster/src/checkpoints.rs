@@ -6,7 +6,7 @@ use borgmaster_replica::CheckpointRequest;
 use borgmaster_replica::server::Input;
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::planners::step_back;
+use crate::priority::step_back;
 use crate::replica::Message;
 
 /// Starts it; it ends with the replica.

@@ -1,6 +1,6 @@
 //! Whose folder it is: which replica of which cell keeps its data there.
 //!
-//! Kept as `replica.toml` beside the database, from the first start on. A replica that took another one's log,
+//! Kept as `replica.toml` in the folder of the database, from the first start on, and gone with it. A replica that took another one's log,
 //! or spoke in another one's name, could undo what was agreed.
 
 use std::fs::{self, File};
@@ -57,10 +57,11 @@ impl Identity {
             );
             return Ok(());
         }
+        let text = toml::to_string(self).context("a replica's name cannot be written")?;
         let write = || -> std::io::Result<()> {
             let beside = folder.join(format!("{NAME}.new"));
             let mut file = File::create(&beside)?;
-            file.write_all(toml::to_string(self).unwrap_or_default().as_bytes())?;
+            file.write_all(text.as_bytes())?;
             file.sync_all()?;
             fs::rename(beside, folder.join(NAME))?;
             File::open(folder)?.sync_all()

@@ -11,6 +11,7 @@ mod identity;
 mod links;
 mod peers;
 mod planners;
+mod priority;
 mod replica;
 mod rpc;
 
@@ -106,7 +107,7 @@ fn run(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .worker_threads(links::SHARD_COUNT)
         .thread_name("links")
-        .on_thread_start(planners::step_back)
+        .on_thread_start(priority::step_back)
         .build()
         .context("cannot start threads")?;
     let (cell, known) = match join {

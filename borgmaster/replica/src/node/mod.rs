@@ -7,14 +7,19 @@
 //! A leader's messages go out before its own write is done; a follower's only after (Ongaro, "Consensus",
 //! §10.2.1). Nothing is given out as committed that a majority has not on disk.
 
+mod members;
+mod writes;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use protobuf::Message as _;
-use raft::eraftpb::{self, ConfChangeSingle, ConfChangeType, ConfChangeV2, MessageType};
+use raft::eraftpb::{self, ConfChangeV2, MessageType};
 use raft::{RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use xxhash_rust::xxh3::xxh3_64;
 
+pub use self::members::Membership;
+use self::writes::{Failed, WRITE_AGAIN_TICKS};
 use crate::log::Log;
 use crate::transfer::{Incoming, Outgoing, Progress};
 use crate::types::{Entry, HardState, Loaded, Members, Snapshot, Write};
@@ -71,35 +76,6 @@ impl Config {
 pub enum Mutation {
     /// A write counts as on disk at once.
     IgnoreFsync,
-}
-
-/// A change of replicas.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Membership {
-    /// Gets the log, and does not vote yet.
-    AddLearner {
-        /// Its number.
-        id: u64,
-        /// Where it listens.
-        address: String,
-    },
-    /// A learner that has the log votes from now on.
-    Promote {
-        /// Its number.
-        id: u64,
-    },
-    /// Takes part no longer.
-    Remove {
-        /// Its number.
-        id: u64,
-    },
-    /// A learner takes the place of a voter, in one joint change.
-    Replace {
-        /// The learner.
-        new: u64,
-        /// The voter.
-        old: u64,
-    },
 }
 
 /// Why something was not taken.
@@ -198,15 +174,6 @@ pub struct Node {
     number: u64,
 }
 
-/// A disk that takes no writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failed {
-    /// So many ticks after it was said.
-    Since(u32),
-    /// All writes were given out again, and nothing was said about them yet.
-    Again,
-}
-
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Node")
@@ -218,18 +185,12 @@ impl std::fmt::Debug for Node {
     }
 }
 
-/// A write that failed is tried again after so many ticks.
-const WRITE_AGAIN_TICKS: u32 = 5;
-
 /// So many bytes of committed entries are given out at once, or one entry: about a millisecond's work for their
 /// owner.
 const COMMITTED_BYTE_COUNT_MAX: usize = 4 << 10;
 
 /// A term that is so much later than the own one is not believed: terms must not run out.
 const TERM_LEAP_MAX: u64 = 1 << 32;
-
-/// A learner may vote once it is no further behind than so many entries.
-const CAUGHT_UP_ENTRY_COUNT: u64 = 100;
 
 impl Node {
     /// A node with what its engine holds. One that holds nothing waits to be added to others.
@@ -389,14 +350,6 @@ impl Node {
         }
     }
 
-    /// Whether the log's time goes on. One that cannot write stands for no election: its messages would wait
-    /// for the disk. And a single voter elects itself at once, for which raft-rs wants all of the log on disk.
-    fn may_stand(&self) -> bool {
-        let is_alone = self.members().voters == [self.config.id];
-        let is_leader = self.raw.raft.state == StateRole::Leader;
-        self.failed.is_none() && (is_leader || !is_alone || self.writes.is_empty())
-    }
-
     /// Another replica sent something.
     ///
     /// # Errors
@@ -489,90 +442,6 @@ impl Node {
         Ok(())
     }
 
-    /// Proposes a change of replicas; its index, if it is committed in this term.
-    ///
-    /// # Errors
-    /// As [`Node::propose`]; and if the change makes no sense now.
-    pub fn propose_membership(&mut self, membership: &Membership) -> Result<u64, Refused> {
-        self.may_propose()?;
-        if self.raw.raft.has_pending_conf() {
-            return Err(Refused::Membership("another change of replicas is under way: try again"));
-        }
-        let members = self.members().clone();
-        let mut change = ConfChangeV2::default();
-        let mut context = Vec::new();
-        let single = |id: u64, kind| {
-            let mut single = ConfChangeSingle { node_id: id, ..ConfChangeSingle::default() };
-            single.set_change_type(kind);
-            single
-        };
-        let changes = match membership {
-            Membership::AddLearner { id, address } => {
-                if members.contains(*id) || *id == 0 {
-                    return Err(Refused::Membership("that replica takes part already"));
-                }
-                context = postcard::to_allocvec(&(id, address)).expect("it can be written");
-                vec![single(*id, ConfChangeType::AddLearnerNode)]
-            }
-            Membership::Promote { id } => {
-                self.may_vote(*id)?;
-                vec![single(*id, ConfChangeType::AddNode)]
-            }
-            Membership::Remove { id } => {
-                if !members.contains(*id) {
-                    return Err(Refused::Membership("no such replica takes part"));
-                }
-                if members.voters == [*id] {
-                    return Err(Refused::Membership("the last voter cannot be removed"));
-                }
-                self.may_lose(*id)?;
-                vec![single(*id, ConfChangeType::RemoveNode)]
-            }
-            Membership::Replace { new, old } => {
-                self.may_vote(*new)?;
-                if !members.voters.contains(old) {
-                    return Err(Refused::Membership("the replica to be replaced is no voter"));
-                }
-                vec![
-                    single(*new, ConfChangeType::AddNode),
-                    single(*old, ConfChangeType::RemoveNode),
-                ]
-            }
-        };
-        change.set_changes(changes.into());
-        self.raw.propose_conf_change(context, change).map_err(|_| Refused::Busy)?;
-        Ok(self.last_index())
-    }
-
-    /// Whether the voters that were heard lately are a majority without this replica too.
-    fn may_lose(&self, id: u64) -> Result<(), Refused> {
-        let rest: Vec<u64> =
-            self.members().voters.iter().copied().filter(|&voter| voter != id).collect();
-        let is_there = |voter: &&u64| {
-            **voter == self.config.id
-                || self.raw.raft.prs().get(**voter).is_some_and(|progress| progress.recent_active)
-        };
-        if rest.iter().filter(is_there).count() * 2 <= rest.len() {
-            return Err(Refused::Membership(
-                "of the voters that would be left too few were heard lately: bring them back first",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Whether a learner has the log, so that it may vote.
-    fn may_vote(&self, id: u64) -> Result<(), Refused> {
-        if !self.members().learners.contains(&id) {
-            return Err(Refused::Membership("that replica is no learner: add it first"));
-        }
-        let matched = self.raw.raft.prs().get(id).map_or(0, |progress| progress.matched);
-        // One that has nothing yet could hold up everything, however short the log is.
-        if matched == 0 || matched + CAUGHT_UP_ENTRY_COUNT < self.last_index() {
-            return Err(Refused::Membership("the learner has not caught up yet: try again later"));
-        }
-        Ok(())
-    }
-
     /// Asks for the index that a linearizable read has to wait for; the answer may get lost.
     pub fn read(&mut self, token: u64) {
         self.raw.read_index(self.read_context(token));
@@ -625,63 +494,6 @@ impl Node {
     /// Hands leadership over; for the replica that leads.
     pub fn transfer(&mut self, to: u64) {
         self.raw.transfer_leader(to);
-    }
-
-    /// The voter that should lead next if this one goes: the one with most of the log.
-    #[must_use]
-    pub fn successor(&self) -> Option<u64> {
-        let voters = self.members().voters.iter().filter(|&&id| id != self.config.id);
-        voters.copied().max_by_key(|&id| {
-            let matched = self.raw.raft.prs().get(id).map_or(0, |progress| progress.matched);
-            (matched, std::cmp::Reverse(id))
-        })
-    }
-
-    /// A write is on disk, and with it all before.
-    pub fn persisted(&mut self, number: u64) {
-        if self.failed.is_some() && self.writes.front().is_some_and(|(w, _)| w.number <= number) {
-            self.failed = None;
-            // What came up meanwhile was kept back.
-            self.hand_out_after(self.handed);
-        }
-        let mut messages = Vec::new();
-        let mut highest_ready = None;
-        while self.writes.front().is_some_and(|(write, _)| write.number <= number) {
-            let Some((write, waiting)) = self.writes.pop_front() else { break };
-            messages.extend(waiting);
-            highest_ready = Some(write.number);
-        }
-        if let Some(number) = highest_ready {
-            self.raw.on_persist_ready(number);
-            // A snapshot counts as applied once it is on disk; raft-rs is not told by itself, and would look
-            // for the entries before it when it stands for election.
-            let snapshot_index = self.raw.raft.store().snapshot_index();
-            let raft_log = &self.raw.raft.raft_log;
-            if raft_log.applied < snapshot_index && snapshot_index <= raft_log.persisted {
-                self.raw.advance_apply_to(snapshot_index);
-            }
-        }
-        self.send(messages);
-    }
-
-    /// A write failed: nothing of it, nor of any after it, is on disk. The owner skips writes until this one
-    /// comes again.
-    pub fn persist_failed(&mut self, number: u64) {
-        if self.writes.iter().any(|(write, _)| write.number == number) {
-            self.failed = Some(Failed::Since(0));
-            if self.raw.raft.state == StateRole::Leader {
-                let term = self.raw.raft.term;
-                self.raw.raft.become_follower(term, raft::INVALID_ID);
-            }
-        }
-    }
-
-    /// Gives out the writes that are not known to be on disk and come after one.
-    fn hand_out_after(&mut self, number: u64) {
-        for (write, _) in self.writes.iter().filter(|(write, _)| write.number > number) {
-            self.out.push(Output::Persist(write.clone()));
-            self.handed = write.number;
-        }
     }
 
     /// The state as of an index that was given out, in place of the log up to it.
@@ -791,32 +603,6 @@ impl Node {
         self.take_the_lead();
     }
 
-    fn write(&mut self, write: Write, waiting: Vec<eraftpb::Message>) {
-        #[cfg(debug_assertions)]
-        let is_ignored = self.config.mutations.contains(&Mutation::IgnoreFsync);
-        #[cfg(not(debug_assertions))]
-        let is_ignored = false;
-        let is_nothing = write.snapshot.is_none()
-            && write.entries.is_empty()
-            && write.hard_state.is_none()
-            && write.compact_below.is_none();
-        // With nothing to write, and nothing before it under way, there is nothing to wait for.
-        if is_nothing && self.writes.is_empty() {
-            self.raw.on_persist_ready(write.number);
-            self.send(waiting);
-            return;
-        }
-        let number = write.number;
-        if self.failed.is_none() {
-            self.out.push(Output::Persist(write.clone()));
-            self.handed = number;
-        }
-        self.writes.push_back((write, waiting));
-        if is_ignored {
-            self.persisted(number);
-        }
-    }
-
     /// Gives out the next few committed entries.
     fn give_out(&mut self) {
         let mut byte_count = 0;
@@ -837,15 +623,6 @@ impl Node {
         }
         self.raw.advance_apply_to(self.applied);
         self.take_the_lead();
-    }
-
-    /// One that takes part no longer leads no longer; raft-rs leaves that to its owner, and panics on the next
-    /// commit of a leader that is no member.
-    fn step_down_if_removed(&mut self) {
-        let raft = &mut self.raw.raft;
-        if raft.state == StateRole::Leader && !raft.prs().conf().voters().contains(self.config.id) {
-            raft.become_follower(raft.term, raft::INVALID_ID);
-        }
     }
 
     /// Says that it leads once an entry of its own term has been given out.
