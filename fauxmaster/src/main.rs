@@ -249,7 +249,7 @@ fn run_why(args: &WhyArgs) -> anyhow::Result<ExitCode> {
                 changes: explanation
                     .changes
                     .iter()
-                    .map(|change| (table::remedy(change), change.host_count))
+                    .map(|change| (change.what.to_string(), change.host_count))
                     .collect(),
                 kubernetes,
             })?

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 use scheduler::Snapshot;
 use scheduler::feasible::Infeasible;
-use scheduler::why::{Change, Explanation, Remedy};
+use scheduler::why::Explanation;
 
 use crate::kube::check::{CheckReport, PluginResult};
 use crate::kube::decisions::{Agreement, DecisionsReport, Difference};
@@ -187,37 +187,6 @@ pub fn of_compact(report: &CompactReport) -> String {
     )
 }
 
-/// Bytes in a readable unit, exact enough to act on.
-fn bytes(amount: i64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "to be shown")]
-    let amount = amount as f64;
-    let [gib, mib] = [amount / f64::from(1 << 30), amount / f64::from(1 << 20)];
-    // Rounded up: asking for that much less must be enough.
-    let up = |value: f64| (value * 1000.0).ceil() / 1000.0;
-    if gib >= 0.1 { format!("{} GiB", up(gib)) } else { format!("{} MiB", up(mib)) }
-}
-
-/// What a change asks for, in words.
-#[must_use]
-pub fn remedy(change: &Change) -> String {
-    match &change.what {
-        Remedy::LessCpu(milli) => {
-            #[expect(clippy::cast_precision_loss, reason = "to be shown")]
-            let cores = *milli as f64 / 1000.0;
-            format!("{cores} cores less CPU")
-        }
-        Remedy::LessRam(amount) => format!("{} less RAM", bytes(*amount)),
-        Remedy::LessDisk(amount) => format!("{} less disk", bytes(*amount)),
-        Remedy::GpuShare(milli) => format!("{milli} milli-GPU of one device at most"),
-        Remedy::GpuDevices(count) => format!("{count} GPU devices at most"),
-        Remedy::DropConstraint(text) => format!("without the constraint {text}"),
-        Remedy::AllowSameMachine => "without different_machines".to_owned(),
-        Remedy::RaiseSpread(kind) => {
-            format!("with a higher max_per_domain for {}", kind.name())
-        }
-    }
-}
-
 fn count(count: usize, noun: &str) -> String {
     format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
@@ -241,7 +210,7 @@ pub fn of_why(name: &str, explanation: &Explanation, is_in_alloc: bool) -> Strin
         let lines: Vec<String> = explanation
             .changes
             .iter()
-            .map(|change| format!("  {}: {}", remedy(change), count(change.host_count, host)))
+            .map(|change| format!("  {}: {}", change.what, count(change.host_count, host)))
             .collect();
         format!("single changes that would place it, the smallest first:\n{}", lines.join("\n"))
     };
@@ -265,11 +234,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped_and_bytes_rounded_up() {
+    fn numbers_are_grouped() {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(126_442), "126,442");
-        assert_eq!(bytes(429_496_730), "0.401 GiB"); // 0.4 GiB and a fraction of a byte
-        assert_eq!(bytes(1_048_576), "1 MiB");
     }
 }

@@ -4,6 +4,7 @@
 //! In: a snapshot and a task without a place. Out: an [`Explanation`]. Source: Borg (EuroSys '15) §2.6.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use cell::{DomainKind, JobKind, TaskId};
 
@@ -70,6 +71,37 @@ pub enum Remedy {
     AllowSameMachine,
     /// Let one more task of the job into a domain of this kind.
     RaiseSpread(DomainKind),
+}
+
+/// In words. Bytes are rounded up: asking for that much less is enough.
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LessCpu(milli) => {
+                #[expect(clippy::cast_precision_loss, reason = "to be shown")]
+                let cores = *milli as f64 / 1000.0;
+                write!(f, "{cores} cores less CPU")
+            }
+            Self::LessRam(amount) => write!(f, "{} less RAM", bytes(*amount)),
+            Self::LessDisk(amount) => write!(f, "{} less disk", bytes(*amount)),
+            Self::GpuShare(milli) => write!(f, "{milli} milli-GPU of one device at most"),
+            Self::GpuDevices(count) => write!(f, "{count} GPU devices at most"),
+            Self::DropConstraint(text) => write!(f, "without the constraint {text}"),
+            Self::AllowSameMachine => f.write_str("without different_machines"),
+            Self::RaiseSpread(kind) => {
+                write!(f, "with a higher max_per_domain for {}", kind.name())
+            }
+        }
+    }
+}
+
+/// Bytes in a readable unit, exact enough to act on, rounded up.
+fn bytes(amount: i64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "to be shown")]
+    let amount = amount as f64;
+    let [gib, mib] = [amount / f64::from(1 << 30), amount / f64::from(1 << 20)];
+    let up = |value: f64| (value * 1000.0).ceil() / 1000.0;
+    if gib >= 0.1 { format!("{} GiB", up(gib)) } else { format!("{} MiB", up(mib)) }
 }
 
 impl Remedy {
@@ -254,4 +286,15 @@ pub fn waits_for_alloc(snapshot: &Snapshot<'_>, task: TaskId) -> bool {
     let job = snapshot.cell.job(task.job);
     job.kind == JobKind::Job
         && job.alloc_set.is_some_and(|alloc_set| snapshot.alloc_rows(alloc_set).is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_rounded_up() {
+        assert_eq!(bytes(429_496_730), "0.401 GiB"); // 0.4 GiB and a fraction of a byte
+        assert_eq!(bytes(1_048_576), "1 MiB");
+    }
 }

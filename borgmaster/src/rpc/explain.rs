@@ -3,7 +3,7 @@
 use cell::borglet::TaskKey;
 use cell::live::view::{PhaseKind, Reason, Why, describe_left};
 use cell::live::{Phase, Rejected, State};
-use scheduler::why::{Change, Explanation, Remedy, explain, waits_for_alloc};
+use scheduler::why::{Change, Explanation, explain, waits_for_alloc};
 
 use crate::replica::Replica;
 
@@ -46,7 +46,7 @@ pub(super) fn why(replica: &mut Replica, name: &str) -> Result<Why, Rejected> {
     why.changes = changes
         .into_iter()
         .map(|Change { what, host_count }| Reason {
-            text: words(&what),
+            text: what.to_string(),
             host_count: count(host_count),
         })
         .collect();
@@ -110,32 +110,6 @@ fn text(why: &Why, before: &[String], waits: bool, host: &str) -> String {
         lines.push(format!("would open {}: {}", hosts(change.host_count), change.text));
     }
     lines.join("\n")
-}
-
-fn words(remedy: &Remedy) -> String {
-    match remedy {
-        Remedy::LessCpu(milli) => {
-            #[expect(clippy::cast_precision_loss, reason = "to be shown")]
-            let cores = *milli as f64 / 1000.0;
-            format!("{cores} cores less CPU")
-        }
-        Remedy::LessRam(amount) => format!("{} less RAM", bytes(*amount)),
-        Remedy::LessDisk(amount) => format!("{} less disk", bytes(*amount)),
-        Remedy::GpuShare(milli) => format!("{milli} milli-GPU of one device at most"),
-        Remedy::GpuDevices(count) => format!("{count} GPU devices at most"),
-        Remedy::DropConstraint(constraint) => format!("without the constraint {constraint}"),
-        Remedy::AllowSameMachine => "without different_machines".to_owned(),
-        Remedy::RaiseSpread(kind) => format!("with a higher max_per_domain for {}", kind.name()),
-    }
-}
-
-/// Bytes in a readable unit, rounded up: asking for that much less must be enough.
-fn bytes(amount: i64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "to be shown")]
-    let amount = amount as f64;
-    let [gib, mib] = [amount / f64::from(1 << 30), amount / f64::from(1 << 20)];
-    let up = |value: f64| (value * 1000.0).ceil() / 1000.0;
-    if gib >= 0.1 { format!("{} GiB", up(gib)) } else { format!("{} MiB", up(mib)) }
 }
 
 fn count(count: usize) -> u32 {

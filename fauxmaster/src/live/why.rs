@@ -128,7 +128,7 @@ fn ask_machines(
     let ruled_out = explanation.ruled_out.iter();
     report.ruled_out = ruled_out.map(|(reason, count)| (reason.to_string(), *count)).collect();
     let changes = explanation.changes.iter();
-    report.changes = changes.map(|change| (table::remedy(change), change.host_count)).collect();
+    report.changes = changes.map(|change| (change.what.to_string(), change.host_count)).collect();
     report.kubernetes = in_kubernetes_words(policy, snapshot, id);
     report.explanation = Some(explanation);
     if !state.is_eligible(state.key(id), state.now()) {
