@@ -30,27 +30,8 @@ fn asks(job: &JobRecord) -> Option<(Band, Amounts)> {
 
 /// The spec that an operation brings in.
 const fn brought_in(op: &Op) -> Option<&JobSpec> {
-    match op {
-        Op::Submit { spec, .. } | Op::Update { spec } => Some(spec),
-        Op::OpenSession
-        | Op::Undo { .. }
-        | Op::Kill { .. }
-        | Op::SetQuota(_)
-        | Op::SetCapabilities { .. }
-        | Op::AddMachines { .. }
-        | Op::Drain { .. }
-        | Op::Repair { .. }
-        | Op::RemoveMachine { .. }
-        | Op::Configure(_)
-        | Op::Assign { .. }
-        | Op::Observe { .. }
-        | Op::Health { .. }
-        | Op::Evict { .. }
-        | Op::Reserve { .. }
-        | Op::Expire
-        | Op::RestorePart { .. }
-        | Op::RestoreFinish { .. } => None,
-    }
+    let (Op::Submit { spec, .. } | Op::Update { spec }) = op else { return None };
+    Some(spec)
 }
 
 impl Invariant for Quota {

@@ -77,41 +77,20 @@ impl Invariant for Restore {
                         | Rejected::NoSession(_)
                         | Rejected::TooManyAnswers(_))
                 );
-            let restored = match &command.op {
-                _ if was_not_carried_out => continue,
-                Op::RestorePart { restore, offset, data } => {
-                    let follows = self.part(*restore, *offset, data.bytes());
-                    if follows != outcome.is_ok() {
-                        return Err(format!(
-                            "the part from {offset} on of restore {restore} {}, and was answered \
-                             {outcome:?}",
-                            if follows { "follows" } else { "does not follow" }
-                        ));
-                    }
-                    continue;
+            if was_not_carried_out {
+                continue;
+            }
+            if let Op::RestorePart { restore, offset, data } = &command.op {
+                let follows = self.part(*restore, *offset, data.bytes());
+                if follows != outcome.is_ok() {
+                    return Err(format!(
+                        "the part from {offset} on of restore {restore} {}, and was answered {outcome:?}",
+                        if follows { "follows" } else { "does not follow" }
+                    ));
                 }
-                Op::RestoreFinish { restore, length, checksum } => {
-                    self.whole(*restore, *length, *checksum)
-                }
-                Op::OpenSession
-                | Op::Submit { .. }
-                | Op::Update { .. }
-                | Op::Undo { .. }
-                | Op::Kill { .. }
-                | Op::SetQuota(_)
-                | Op::SetCapabilities { .. }
-                | Op::AddMachines { .. }
-                | Op::Drain { .. }
-                | Op::Repair { .. }
-                | Op::RemoveMachine { .. }
-                | Op::Configure(_)
-                | Op::Assign { .. }
-                | Op::Observe { .. }
-                | Op::Health { .. }
-                | Op::Evict { .. }
-                | Op::Reserve { .. }
-                | Op::Expire => continue,
-            };
+            }
+            let Op::RestoreFinish { restore, length, checksum } = &command.op else { continue };
+            let restored = self.whole(*restore, *length, *checksum);
             if entry.commands.len() > 1 {
                 return Err(
                     "a restore shares its entry: what was before it is not known".to_owned()
