@@ -4,7 +4,8 @@ use proto::operate::{ReplicaChange, ReplicaRole};
 use proto::status::Consistency;
 use tempfile::TempDir;
 
-use crate::client::{Daemon, Session, cell, change, connect, free_address, job, until};
+use crate::client::{Daemon, Session, cell, change, connect, free_address, job, leader, until};
+use crate::cluster::Three;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_joins_and_votes_and_leads() {
@@ -52,4 +53,23 @@ async fn a_replica_joins_and_votes_and_leads() {
     drop(one);
     session.ask(&second, job("more", 1)).await.unwrap();
     assert_eq!(cell(&second, Consistency::Linearizable).await.job_count, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_is_not_removed_while_the_rest_would_be_no_majority() {
+    let mut three = Three::start();
+    let first = leader(three.address(1)).await;
+    let (gone, other) = (1 + first % 3, 1 + (first + 1) % 3);
+    three.kill(gone);
+    let address = three.address(first);
+    until("it is missed", || async {
+        let list = change(address, "ada", ReplicaChange::List).await?;
+        list.replicas.iter().any(|it| it.id == gone && !it.is_heard).then_some(())
+    })
+    .await;
+    assert_eq!(change(address, "ada", ReplicaChange::Remove { id: other }).await, None);
+    // The one that is gone may go for good.
+    until("it is removed", || change(address, "ada", ReplicaChange::Remove { id: gone })).await;
+    let list = change(address, "ada", ReplicaChange::List).await.unwrap();
+    assert!(list.replicas.iter().any(|it| it.id == other), "it was not removed");
 }

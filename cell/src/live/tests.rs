@@ -565,3 +565,19 @@ fn an_alloc_set_that_ended_is_exported_as_long_as_a_job_waits_for_it() {
     assert_eq!((cell.jobs[0].tasks.len(), cell.jobs[1].tasks.len()), (0, 2));
     assert_eq!(cell.jobs[1].alloc_set, Some(JobId(0)));
 }
+
+#[test]
+fn an_ended_job_makes_room_for_later_ones_with_many_tasks() {
+    let mut cluster = Cluster::new();
+    let mut end = |name: &str, count: u32, at: u64| {
+        cluster.submit(spec(name, 50, count, 10, ""));
+        cluster.run(at, Op::Kill { job: name.to_owned(), indexes: None }).0.unwrap();
+        cluster.run(at, Op::Expire).0.unwrap();
+        cluster.state.jobs().map(|(_, job)| job.name().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(end("first", 1, 1001), ["first"]);
+    assert_eq!(end("second", 199_999, 1002), ["first", "second"]);
+    // 199,999 + 1 tasks of jobs that ended later than the first.
+    assert_eq!(end("third", 1, 1003), ["second", "third"]);
+    assert_eq!(cluster.state.faults(), []);
+}
