@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use cell::live::view::PhaseKind;
 use proto::status::Consistency;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::Args;
@@ -100,8 +100,8 @@ async fn load(
     let runtime = runtime(args);
     let warm_up = runtime * 2 + Duration::from_secs(2);
     tokio::time::sleep(warm_up).await;
-    let stale = tokio::spawn(read(follower.clone(), Consistency::Stale, ongoing.clone()));
-    let fresh = tokio::spawn(read(follower, Consistency::Linearizable, ongoing.clone()));
+    let stale = reader(follower.clone(), Consistency::Stale, ongoing.clone());
+    let fresh = reader(follower, Consistency::Linearizable, ongoing.clone());
     let mut asker = Asker::new(&address)?;
     let (begin, placed, busy) =
         (Instant::now(), ongoing.placed.load(Ordering::Relaxed), cluster.cpu_times()?);
@@ -201,6 +201,18 @@ async fn submit_steadily(
         times.push(done??.1);
     }
     Ok(times)
+}
+
+/// Reads in a thread of its own, so that an answer does not wait for the clients that submit.
+fn reader(
+    address: String,
+    consistency: Consistency,
+    ongoing: Arc<Ongoing>,
+) -> JoinHandle<anyhow::Result<Vec<Duration>>> {
+    tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(read(address, consistency, ongoing))
+    })
 }
 
 /// Asks for a job's status again and again; how long each answer took.
