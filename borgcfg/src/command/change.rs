@@ -1,7 +1,7 @@
 //! `submit`, `update`, `kill`: what changes jobs.
 //!
-//! A file with several jobs is several requests, in order. What was carried out before one is rejected stays
-//! so, and is printed; what comes after it is not asked for, and is named.
+//! A file with several jobs is several requests, in order, and so are several names to kill. What was carried
+//! out before one is rejected stays so, and is printed; what comes after it is not asked for, and is named.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -145,11 +145,11 @@ async fn submit_all(
     report: &mut Report<Changed>,
 ) -> Result<(), Failure> {
     let mut session = Session::open(client, user).await?;
-    let mut left = Left::of(&jobs);
+    let mut left = Left::of(jobs.iter().map(|job| &job.spec.name));
     for job in jobs {
         left.next();
         if let Err(failure) = submit_one(job, user, &mut session, report).await {
-            return Err(left.after(failure, "submitted"));
+            return Err(left.after(failure, "submitted", session.client()).await);
         }
     }
     Ok(())
@@ -176,8 +176,8 @@ async fn submit_one(
 struct Left(VecDeque<String>);
 
 impl Left {
-    fn of(jobs: &[Job]) -> Self {
-        Self(jobs.iter().map(|job| job.spec.name.clone()).collect())
+    fn of<'a>(names: impl IntoIterator<Item = &'a String>) -> Self {
+        Self(names.into_iter().cloned().collect())
     }
 
     /// It is the turn of the next one.
@@ -186,7 +186,12 @@ impl Left {
     }
 
     /// The failure of the one whose turn it was, with what was not `done` because of it.
-    fn after(self, failure: Failure, done: &str) -> Failure {
+    async fn after(self, failure: Failure, done: &str, client: &mut Client) -> Failure {
+        let failure = if let Failure::Rejected(rejected) = failure {
+            nearest::hint(rejected, client).await
+        } else {
+            failure
+        };
         let count = self.0.len();
         if count == 0 {
             return failure;
@@ -224,15 +229,12 @@ async fn update_all(
     report: &mut Report<Changed>,
 ) -> Result<(), Failure> {
     let mut session = Session::open(client, user).await?;
-    let mut left = Left::of(&jobs);
+    let mut left = Left::of(jobs.iter().map(|job| &job.spec.name));
     for job in jobs {
         left.next();
-        let failure = match update_one(job, &mut session, report).await {
-            Ok(()) => continue,
-            Err(Failure::Rejected(rejected)) => nearest::hint(rejected, session.client()).await,
-            Err(failure) => failure,
-        };
-        return Err(left.after(failure, "updated"));
+        if let Err(failure) = update_one(job, &mut session, report).await {
+            return Err(left.after(failure, "updated", session.client()).await);
+        }
     }
     Ok(())
 }
@@ -273,9 +275,13 @@ pub(crate) async fn kill(
     let mut report = Report::new(options);
     let done = async {
         let mut session = Session::open(client, user).await?;
+        let mut left = Left::of(wanted.keys());
         for (job, indexes) in wanted {
+            left.next();
             let op = Op::Kill { job: job.clone(), indexes: indexes.clone() };
-            session.change(op).await?;
+            if let Err(failure) = session.change(op).await {
+                return Err(left.after(failure, "killed", session.client()).await);
+            }
             let what = match &indexes {
                 None => format!("{job}: killed"),
                 Some(indexes) => {

@@ -70,6 +70,8 @@ fn a_name_that_is_not_there_brings_the_nearest() {
         let said = cell.borgcfg(arguments).failure(1);
         assert!(said.contains("did you mean \"hello\"?"), "{arguments:?}: {said}");
     }
+    let several = cell.borgcfg(&["kill", "hallo", "hello", "hello-2/0"]).failure(1);
+    assert!(several.contains("\"hello\"?") && several.contains("hello, hello-2"), "{several}");
     let far = cell.borgcfg(&["status", "xyz"]).failure(1);
     assert!(far.contains("`borgcfg status` lists all") && !far.contains("mean"), "{far}");
     let index = cell.borgcfg(&["why", "hello/7"]).failure(1);
