@@ -22,7 +22,7 @@ use crate::{Core, Output, PROPOSE_AGAIN_MS};
 const ASSIGNMENT_COUNT_MAX: usize = 128;
 
 /// So many tasks are looked at in one pass at most, the most important first, so that a long queue does not
-/// hold up what comes after it. Our guess: half a second of work for tasks that are all different.
+/// hold up what comes after it; the rest has its turn in the passes after that. Our guess: half a second of work for tasks that are all different.
 const PASS_TASK_COUNT_MAX: usize = 20_000;
 
 /// A pass that left tasks pending is made again at the latest after so long: back-offs end, and what is in
@@ -39,6 +39,8 @@ pub(crate) struct Planner {
     planning: BTreeMap<u32, BTreeSet<TaskKey>>,
     /// By scheduler: when it last looked, and at which count of news.
     last: BTreeMap<u32, (Timestamp, u64)>,
+    /// By scheduler, while more wait than it looks at in one pass: those whose turn was already.
+    had_turn: BTreeMap<u32, BTreeSet<TaskKey>>,
     /// Counts the changes that may let more be placed.
     news_count: u64,
     pass_count: u64,
@@ -117,6 +119,7 @@ impl Planner {
         self.proposed.clear();
         self.planning.clear();
         self.last.clear();
+        self.had_turn.clear();
     }
 
     /// The rooms of the state that was followed.
@@ -141,6 +144,29 @@ impl Planner {
     }
 }
 
+/// Leaves at most so many: those who had no turn yet, the most important first, so that what has no place does
+/// not keep the rest from being looked at. False: with these all had their turn.
+fn take_turns(
+    state: &State,
+    keys: &mut Vec<TaskKey>,
+    had_turn: &mut BTreeSet<TaskKey>,
+    most: usize,
+) -> bool {
+    if keys.len() <= most {
+        return false;
+    }
+    keys.retain(|key| !had_turn.contains(key));
+    let has_more = keys.len() > most;
+    // Stable, so that within a priority the order of submission stays.
+    keys.sort_by_key(|key| {
+        let id = state.task_id(*key).expect("it waits");
+        std::cmp::Reverse(state.cell().job(id.job).priority)
+    });
+    keys.truncate(most);
+    had_turn.extend(keys.iter().copied());
+    has_more
+}
+
 impl Core {
     /// The snapshot as schedulers see it now, for questions.
     pub fn with_snapshot<T>(&mut self, ask: impl FnOnce(&Snapshot<'_>) -> T) -> T {
@@ -162,7 +188,9 @@ impl Core {
             let is_due = match self.planner.last.get(&scheduler) {
                 None => true,
                 Some((at, news_count)) => {
-                    *news_count != self.planner.news_count || now.since_ms(*at) >= AGAIN_MS
+                    *news_count != self.planner.news_count
+                        || now.since_ms(*at) >= AGAIN_MS
+                        || self.planner.had_turn.contains_key(&scheduler)
                 }
             };
             if is_due {
@@ -180,17 +208,12 @@ impl Core {
             .filter(|key| !planner.proposed.contains_key(key) && state.is_eligible(*key, now))
             .collect();
         planner.last.insert(scheduler, (now, planner.news_count));
+        let had_turn = planner.had_turn.entry(scheduler).or_default();
+        if !take_turns(state, &mut keys, had_turn, PASS_TASK_COUNT_MAX) {
+            planner.had_turn.remove(&scheduler);
+        }
         if keys.is_empty() {
             return;
-        }
-        if keys.len() > PASS_TASK_COUNT_MAX {
-            // Stable, so that within a priority the order of submission stays.
-            let priority = |key: &TaskKey| {
-                let id = state.task_id(*key).expect("it waits");
-                std::cmp::Reverse(state.cell().job(id.job).priority)
-            };
-            keys.sort_by_key(priority);
-            keys.truncate(PASS_TASK_COUNT_MAX);
         }
         let queue = keys.iter().filter_map(|key| state.task_id(*key)).collect();
         let rooms = Arc::clone(planner.rooms.get(state));
@@ -257,5 +280,38 @@ impl Core {
             .filter(|(task, _)| matches!(task.phase, Phase::Waiting { .. }))
             .map(|(_, position)| TaskId { job: slot, position })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cell::live::{Command, Settings};
+
+    use super::*;
+
+    #[test]
+    fn all_have_their_turn_the_most_important_first() {
+        let mut state = State::new(Settings { needs_quota: false, ..Settings::default() });
+        for (priority, index) in [(10, 1), (90, 2), (10, 3)] {
+            let text = format!(
+                r#"{{"name": "job-{index}", "user": "ann", "priority": {priority}, "count": 2,
+                    "limit": {{"cpu": 1, "ram": 1}}}}"#
+            );
+            let spec = Box::new(serde_json::from_str(&text).expect("a job"));
+            let op = Op::Submit { spec, is_alloc_set: false };
+            let commands = vec![Command { request: None, op }];
+            state.apply(index, &Entry { at: Timestamp(1), commands });
+        }
+        let mut had_turn = BTreeSet::new();
+        let mut turn = || {
+            let mut keys: Vec<TaskKey> = state.waiting().collect();
+            let has_more = take_turns(&state, &mut keys, &mut had_turn, 3);
+            let name = |key: &TaskKey| state.task_name(state.task_id(*key).expect("it waits"));
+            (keys.iter().map(name).collect::<Vec<_>>(), has_more)
+        };
+        assert_eq!(turn().0, ["job-2/0", "job-2/1", "job-1/0"]);
+        let (names, has_more) = turn();
+        assert_eq!(names, ["job-1/1", "job-3/0", "job-3/1"]);
+        assert!(!has_more);
     }
 }
