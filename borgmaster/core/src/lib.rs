@@ -11,6 +11,7 @@
 //!
 //! Source: Borg (EuroSys '15) §3.1 to §3.4, §4 and §5.5.
 
+mod clock;
 mod codec;
 mod drain;
 mod evictions;
@@ -43,6 +44,7 @@ pub use request::check_settings;
 pub use rooms::LiveRooms;
 pub use stats::Stats;
 
+use self::clock::Clock;
 use self::health::Contacts;
 use self::plan::Planner;
 use self::reclaim::Estimates;
@@ -177,6 +179,7 @@ impl Default for Config {
 #[derive(Debug)]
 struct Leader {
     term: u64,
+    clock: Clock,
     /// Requests that were proposed and have no answer yet.
     asked: BTreeMap<(u64, u64), Vec<Token>>,
     contacts: Contacts,
@@ -240,9 +243,11 @@ impl Core {
         self.leader.as_ref().map(|leader| &leader.stats)
     }
 
-    /// Advances by one input. `now` is the only time there is.
+    /// Advances by one input. `now` is what this machine's clock says, and the only time there is.
     pub fn step(&mut self, now: Timestamp, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
+        let logged = self.state.now();
+        let now = self.leader.as_mut().map_or(now, |leader| leader.clock.read(now, logged));
         match input {
             Input::Elected { term } => self.elected(now, term, &mut out),
             Input::Deposed => {
@@ -267,8 +272,11 @@ impl Core {
     }
 
     fn elected(&mut self, now: Timestamp, term: u64, out: &mut Vec<Output>) {
+        let clock = Clock::new(now, self.state.now());
+        let now = now.max(self.state.now());
         self.leader = Some(Leader {
             term,
+            clock,
             asked: BTreeMap::new(),
             contacts: Contacts::new(now, self.state.cell().machines.len()),
             estimates: Estimates::default(),
@@ -318,8 +326,7 @@ impl Core {
         request: Option<Request>,
         op: Op,
     ) -> Output {
-        let at = now.max(self.state.now());
-        let entry = Entry { at, commands: vec![Command { request, op }] };
+        let entry = Entry { at: now, commands: vec![Command { request, op }] };
         Output::Propose { token, data: encode(&entry) }
     }
 

@@ -43,7 +43,7 @@ pub fn missing(
     }
     let waiting: Vec<TaskId> = state
         .waiting()
-        .filter(|key| state.is_eligible(*key, now))
+        .filter(|key| state.is_eligible(*key, now.max(state.now())))
         .filter_map(|key| state.task_id(key))
         .collect();
     let policy = policies().swap_remove(0);

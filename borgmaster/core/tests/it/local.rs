@@ -12,7 +12,8 @@ use cell::borglet::{ExitCause, MachineCapacity, TaskKey, Usage, WantedTask};
 use cell::live::{Done, Event, Op, Outcome, Quota, Request, Settings, State, Timestamp};
 
 /// What a task does, by its job's name: `crash…` fails at once, `short…` finishes after a second,
-/// `stubborn…` ignores SIGTERM, `idle…` uses a tenth of its limit, and the rest runs for ever.
+/// `stubborn…` ignores SIGTERM, `idle…` uses a tenth of its limit, and the rest runs for ever. With the command
+/// `sick` it fails its health check.
 fn behaviour(task: &WantedTask) -> Behaviour {
     let is = |prefix: &str| task.name.starts_with(prefix);
     let share = if is("idle") { 10 } else { 1 };
@@ -24,6 +25,7 @@ fn behaviour(task: &WantedTask) -> Behaviour {
             () => None,
         },
         exit: if is("crash") { ExitCause::Failed { code: 1 } } else { ExitCause::Finished },
+        is_healthy: task.command != ["sick"],
         usage: Usage { cpu_milli: task.limit.cpu.0 / share, ram_bytes: task.limit.ram.0 / share },
         on_sigterm: if is("stubborn") {
             OnSigterm::Ignores
@@ -44,6 +46,8 @@ pub(crate) struct Local {
     session: u64,
     pub events: Vec<Event>,
     answers: Vec<(Token, Outcome)>,
+    /// How far the clock of who leads is ahead of `now`, in milliseconds.
+    pub skew_ms: i64,
 }
 
 impl Local {
@@ -68,6 +72,7 @@ impl Local {
             session: 0,
             events: Vec::new(),
             answers: Vec::new(),
+            skew_ms: 0,
         };
         local.input(Input::Elected { term: 1 });
         let Ok(Done::Session(session)) = local.ask(Op::OpenSession) else { panic!("no session") };
@@ -92,6 +97,14 @@ impl Local {
         }
         local.run_ms(3_000);
         local
+    }
+
+    /// Another one leads, whose clock is so far ahead.
+    pub(crate) fn another_leads(&mut self, term: u64, skew_ms: i64) {
+        self.skew_ms = skew_ms;
+        self.shard = LinkShard::new(term, self.core.state().settings().poll_interval_ms);
+        self.input(Input::Deposed);
+        self.input(Input::Elected { term });
     }
 
     /// Asks as ann, and gives the answer.
@@ -133,7 +146,8 @@ impl Local {
     fn input(&mut self, input: Input) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
-            for output in self.core.step(Timestamp(self.now), input) {
+            let clock = Timestamp(self.now.saturating_add_signed(self.skew_ms));
+            for output in self.core.step(clock, input) {
                 match output {
                     Output::Propose { data, .. } => {
                         decode(&data).expect("an entry");
