@@ -30,6 +30,7 @@ fn behaviour(task: &WantedTask, runtime_ms: Option<u64>) -> Behaviour {
         runtime_ms: runtime_by_name(&task.name).or(runtime_ms),
         exit: ExitCause::Finished,
         usage: Usage { cpu_milli: task.limit.cpu.0 / 2, ram_bytes: task.limit.ram.0 / 2 },
+        is_healthy: true,
         on_sigterm: OnSigterm::Ends { after_ms: 10 },
     }
 }

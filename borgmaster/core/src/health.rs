@@ -1,7 +1,7 @@
 //! Whether machines are heard, and what becomes of the tasks of those that are not.
 //!
-//! A machine that was silent for long is marked down; its tasks are given up at a limited rate, highest
-//! priority first. If too large a share of machines falls silent at once nothing is given up: it is more
+//! A machine that was silent for long is marked down; once all machines were asked once more its tasks are
+//! given up at a limited rate, highest priority first. If too large a share of machines falls silent at once nothing is given up: it is more
 //! likely our network. Source: Borg (EuroSys '15) §3.3 and §4.
 
 use cell::MachineId;
@@ -88,7 +88,7 @@ pub(crate) fn lost_tasks(
         return Vec::new();
     }
     let mut lost = Vec::new();
-    for (_, machine) in state.machines().filter(|(_, machine)| machine.is_down()) {
+    for (_, machine) in state.machines().filter(|&(id, _)| state.is_given_up(id, now)) {
         for &(incarnation, id) in machine.tasks() {
             // What is in an alloc goes with it.
             let is_inside = state.cell().job(id.job).alloc_set.is_some();

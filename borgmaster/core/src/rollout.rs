@@ -33,31 +33,22 @@ pub(crate) fn outdated_tasks(state: &State, now: Timestamp) -> Vec<Vec<(TaskKey,
     tasks.filter(|tasks| !tasks.is_empty()).collect()
 }
 
-/// The tasks of a job to be started anew now.
+/// The tasks of a job to be started anew now, first those that do not do well: that costs nothing.
 fn next_tasks(state: &State, slot: JobId, now: Timestamp) -> Vec<(TaskKey, Incarnation)> {
     let job = state.job_at(slot);
-    let healthy_ms = u64::from(job.spec.run.healthy_seconds) * 1000;
-    let mut down: u32 = 0;
     let mut old = Vec::new();
     for (task, index) in job.tasks.iter().zip(0..job.spec.count) {
-        let is_old = task.version < job.restart_below;
-        match &task.phase {
-            Phase::Running { place, started_at, is_healthy } => {
-                let does_well = *is_healthy
-                    && started_at.is_some_and(|at| is_old || now.since_ms(at) >= healthy_ms);
-                if is_old {
-                    let key = TaskKey { job: job.uid, index };
-                    // One that does not do well costs nothing to start anew.
-                    old.push((does_well, key, place.incarnation));
-                } else if !does_well {
-                    down += 1;
-                }
-            }
-            Phase::Waiting { .. } | Phase::Assigned(_) | Phase::Stopping { .. } => down += 1,
-            Phase::Dead { .. } => {}
+        if let Phase::Running { place, started_at, is_healthy } = &task.phase
+            && job.is_outdated(task)
+        {
+            let does_well = *is_healthy && started_at.is_some();
+            old.push((does_well, TaskKey { job: job.uid, index }, place.incarnation));
         }
     }
-    let allowed = job.spec.run.update_max_down.saturating_sub(down);
+    if old.is_empty() {
+        return Vec::new();
+    }
+    let allowed = state.rollout_left(slot, now);
     let allowed = state.disruptions_left(slot).map_or(allowed, |left| allowed.min(left));
     old.sort_unstable();
     old.truncate(allowed as usize);

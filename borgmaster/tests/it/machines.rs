@@ -28,6 +28,7 @@ fn behaviour(_: &WantedTask) -> Behaviour {
         runtime_ms: None,
         exit: ExitCause::Finished,
         usage: Usage::default(),
+        is_healthy: true,
         on_sigterm: OnSigterm::Ends { after_ms: 10 },
     }
 }

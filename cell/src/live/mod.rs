@@ -320,6 +320,43 @@ impl State {
             && self.down_count > 1
     }
 
+    /// Whether the tasks of a machine may be given up at this time, as far as that depends on it: it has been
+    /// down for as long as it takes to ask all machines once more, so that those that fell silent together are
+    /// all known to be down ([`State::is_mass_loss`]).
+    ///
+    /// # Panics
+    /// If there is no such machine.
+    #[must_use]
+    pub fn is_given_up(&self, id: MachineId, now: Timestamp) -> bool {
+        match self.machine_at(id).health {
+            Health::Down { since } => now.since_ms(since) > self.settings.poll_interval_ms,
+            Health::Unknown | Health::Up => false,
+        }
+    }
+
+    /// How many more tasks of a job may be started anew for its update at this time: its `update_max_down` less
+    /// those that are down already, or are of the new version and do not do well (yet).
+    ///
+    /// # Panics
+    /// If no job has the slot.
+    #[must_use]
+    pub fn rollout_left(&self, slot: JobId, now: Timestamp) -> u32 {
+        let job = self.job_at(slot);
+        let healthy_ms = u64::from(job.spec.run.healthy_seconds) * 1000;
+        let is_down = |task: &TaskRecord| match &task.phase {
+            Phase::Running { started_at, is_healthy, .. } => {
+                let does_well =
+                    *is_healthy && started_at.is_some_and(|at| now.since_ms(at) >= healthy_ms);
+                !job.is_outdated(task) && !does_well
+            }
+            Phase::Waiting { .. } | Phase::Assigned(_) | Phase::Stopping { .. } => true,
+            Phase::Dead { .. } => false,
+        };
+        let tasks = job.tasks.iter().take(job.spec.count as usize);
+        let down = u32::try_from(tasks.filter(|task| is_down(task)).count()).unwrap_or(u32::MAX);
+        job.spec.run.update_max_down.saturating_sub(down)
+    }
+
     /// The task's position; `None` where its job is gone or has no such task.
     #[must_use]
     pub fn task_id(&self, key: TaskKey) -> Option<TaskId> {

@@ -275,6 +275,12 @@ impl JobRecord {
         self.disrupted
     }
 
+    /// Whether one of its tasks has to be started anew to be as the newest spec wants it.
+    #[must_use]
+    pub const fn is_outdated(&self, task: &TaskRecord) -> bool {
+        task.version < self.restart_below
+    }
+
     /// How it ended, once all its tasks have.
     pub(super) fn end(&self) -> JobEnd {
         let has_failed = self

@@ -137,6 +137,7 @@ impl State {
     /// If it contradicts itself.
     pub fn from_saved(saved: Saved) -> Result<Self, SavedError> {
         let wrong = |what: String| SavedError::Contradiction(what);
+        saved.settings.check().map_err(|error| wrong(error.to_string()))?;
         let mut state = Self::new(saved.settings);
         state.now = saved.now;
         state.index = saved.index;

@@ -111,6 +111,67 @@ fn a_preempted_task_keeps_its_room_until_it_has_gone() {
 }
 
 #[test]
+fn an_eviction_is_checked_against_what_is_by_now() {
+    let mut cluster = Cluster::new();
+    let run = |command: &str| format!(r#", "run": {{"command": ["{command}"]}}"#);
+    let job = cluster.submit(spec("job", 100, 3, 1000, &run("old")));
+    for index in 0..3 {
+        cluster.assign(job, index, index, &[]);
+        cluster.see(job, index, Seen::Started);
+    }
+    let evict = |cluster: &mut Cluster, at, indexes: &[u32], cause| {
+        let tasks =
+            indexes.iter().map(|&index| (TaskKey { job, index }, cluster.incarnation(job, index)));
+        let op = Op::Evict { tasks: tasks.collect(), cause };
+        match cluster.run(at, op).0.unwrap() {
+            Done::Some { done, rejected } => (done, rejected),
+            other @ (Done::Done | Done::Session(_) | Done::Job { .. }) => panic!("{other:?}"),
+        }
+    };
+    // No machine is drained (any more), and no update is under way.
+    assert_eq!(evict(&mut cluster, 1000, &[0], EvictCause::MachineDrained), (0, 1));
+    assert_eq!(evict(&mut cluster, 1000, &[0], EvictCause::Updated), (0, 1));
+    cluster.run(1000, Op::Update { spec: spec("job", 100, 3, 1000, &run("new")) }).0.unwrap();
+    // One at a time, by default.
+    assert_eq!(evict(&mut cluster, 1000, &[0, 1], EvictCause::Updated), (1, 1));
+    assert_eq!(evict(&mut cluster, 1000, &[1], EvictCause::Updated), (0, 1));
+    // What a machine that is down held is given up once the others were asked again.
+    cluster.run(2000, Op::Health { machines: vec![(MachineId(2), false)] }).0.unwrap();
+    assert_eq!(evict(&mut cluster, 3000, &[2], EvictCause::MachineLost), (0, 1));
+    assert_eq!(evict(&mut cluster, 5000, &[2], EvictCause::MachineLost), (1, 0));
+    assert_eq!(cluster.state.faults(), []);
+}
+
+#[test]
+fn production_has_no_place_in_an_alloc_that_may_be_preempted() {
+    let mut cluster = Cluster::new();
+    let set = spec("set", 100, 1, 2000, "");
+    cluster.run(1000, Op::Submit { spec: set, is_alloc_set: true }).0.unwrap();
+    let inside = |name: &str, priority| spec(name, priority, 1, 1000, r#", "alloc_set": "set""#);
+    let submit = |spec| Op::Submit { spec, is_alloc_set: false };
+    let rejected = cluster.run(1000, submit(inside("web", 200))).0.unwrap_err();
+    assert!(rejected.to_string().contains("production cannot run in it"), "{rejected}");
+    // What is inside is looked at too where an alloc is to be preempted.
+    let Ok(Done::Job { uid: mid, .. }) = cluster.run(1000, submit(inside("mid", 118))).0 else {
+        panic!("admitted");
+    };
+    let set = cluster.state.job("set").unwrap().uid;
+    cluster.assign(set, 0, 0, &[]);
+    let on = Target::Alloc(TaskKey { job: set, index: 0 });
+    let task = TaskKey { job: mid, index: 0 };
+    let assignment = Assignment { task, on, gpu_devices: 0, victims: Vec::new() };
+    let applied = cluster.run(1000, Op::Assign { assignments: vec![assignment] }).1;
+    assert_eq!(applied.refused, []);
+    let victim = (TaskKey { job: set, index: 0 }, cluster.incarnation(set, 0).0);
+    let (low, high) = (
+        cluster.submit(spec("low", 110, 1, 3000, "")),
+        cluster.submit(spec("high", 119, 1, 3000, "")),
+    );
+    assert_eq!(cluster.assign(low, 0, 0, &[victim]).refused[0].1, Refusal::Victim);
+    assert_eq!(cluster.assign(high, 0, 0, &[victim]).refused, []);
+}
+
+#[test]
 fn a_task_that_is_to_die_no_longer_counts_as_disrupted() {
     let mut cluster = Cluster::new();
     let job = cluster.submit(spec("job", 100, 2, 1000, r#", "max_disrupted": 1"#));
@@ -118,6 +179,7 @@ fn a_task_that_is_to_die_no_longer_counts_as_disrupted() {
     cluster.assign(job, 0, 0, &[]);
     cluster.see(job, 0, Seen::Started);
     let tasks = vec![(TaskKey { job, index: 0 }, cluster.incarnation(job, 0))];
+    cluster.run(1000, Op::Drain { machine: "a".to_owned() }).0.unwrap();
     cluster.run(1000, Op::Evict { tasks, cause: EvictCause::MachineDrained }).0.unwrap();
     cluster.see(job, 0, Seen::Exited(ExitCause::Stopped));
     cluster.assign(job, 0, 1, &[]);
@@ -238,11 +300,11 @@ fn a_lost_machine_loses_its_tasks_at_a_limited_rate_and_not_in_a_mass_loss() {
     let some = |done, rejected| Ok(Done::Some { done, rejected });
     assert_eq!(cluster.run(5000, evict(&cluster)).0, some(0, 2)); // it is up
     cluster.run(5000, down(&[0, 1])).0.unwrap();
-    assert_eq!(cluster.run(5000, evict(&cluster)).0, some(0, 2)); // 2 of 4 are down
-    cluster.run(5000, Op::Health { machines: vec![(MachineId(1), true)] }).0.unwrap();
-    assert_eq!(cluster.run(5000, evict(&cluster)).0, some(1, 1)); // one a second
-    assert_eq!(cluster.run(5999, evict(&cluster)).0, some(0, 1));
-    assert_eq!(cluster.run(6000, evict(&cluster)).0, some(1, 0));
+    assert_eq!(cluster.run(8000, evict(&cluster)).0, some(0, 2)); // 2 of 4 are down
+    cluster.run(8000, Op::Health { machines: vec![(MachineId(1), true)] }).0.unwrap();
+    assert_eq!(cluster.run(8000, evict(&cluster)).0, some(1, 1)); // one a second
+    assert_eq!(cluster.run(8999, evict(&cluster)).0, some(0, 1));
+    assert_eq!(cluster.run(9000, evict(&cluster)).0, some(1, 0));
     assert_eq!(cluster.phase(job, 1), "pending");
 }
 

@@ -24,6 +24,8 @@ pub struct Behaviour {
     pub exit: ExitCause,
     /// What it uses, all the time.
     pub usage: Usage,
+    /// Whether it passes its health check, all the time.
+    pub is_healthy: bool,
     /// What it makes of SIGTERM.
     pub on_sigterm: OnSigterm,
 }
@@ -52,6 +54,7 @@ pub struct FakeMachine {
 struct Record {
     task: Arc<WantedTask>,
     usage: Usage,
+    is_healthy: bool,
     on_sigterm: OnSigterm,
     state: State,
     /// When the program runs, if it is let.
@@ -121,7 +124,7 @@ impl FakeMachine {
     }
 
     fn start(&mut self, now_ms: u64, task: &Arc<WantedTask>, behaviour: Behaviour) {
-        let Behaviour { start_up_ms, runtime_ms, exit, usage, on_sigterm } = behaviour;
+        let Behaviour { start_up_ms, runtime_ms, exit, usage, is_healthy, on_sigterm } = behaviour;
         let runs_at_ms = now_ms.saturating_add(start_up_ms);
         let runtime_ms = match &exit {
             ExitCause::StartFailed { .. } => Some(0),
@@ -138,6 +141,7 @@ impl FakeMachine {
         let record = Record {
             task: Arc::clone(task),
             usage,
+            is_healthy,
             on_sigterm,
             state: State::Starting,
             runs_at_ms,
@@ -181,7 +185,11 @@ impl FakeMachine {
             }
             None => {
                 record.state = State::Running;
-                vec![TaskEvent::Started, TaskEvent::Sampled(record.usage)]
+                let mut events = vec![TaskEvent::Started, TaskEvent::Sampled(record.usage)];
+                if !record.is_healthy {
+                    events.push(TaskEvent::Health { healthy: false });
+                }
+                events
             }
         };
         self.due.extend(record.due_ms().map(|due_ms| (due_ms, incarnation)));

@@ -61,6 +61,7 @@ fn serves(_: &WantedTask) -> Behaviour {
         runtime_ms: None,
         exit: ExitCause::Finished,
         usage: Usage { cpu_milli: 500, ram_bytes: 1 << 30 },
+        is_healthy: true,
         on_sigterm: OnSigterm::Ends { after_ms: 2_000 },
     }
 }

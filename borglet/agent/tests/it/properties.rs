@@ -90,6 +90,7 @@ fn behaviour(task: &WantedTask) -> Behaviour {
         start_up_ms: n % 4 * 100,
         runtime_ms: n.is_multiple_of(3).then_some(n % 7 * 1_000),
         exit,
+        is_healthy: true,
         on_sigterm: match n % 4 {
             0 => OnSigterm::Ignores,
             _ => OnSigterm::Ends { after_ms: n % 6 * 900 },

@@ -75,6 +75,98 @@ fn nothing_is_given_up_when_most_machines_vanish_at_once() {
 }
 
 #[test]
+fn nothing_is_given_up_when_half_of_the_machines_vanish_one_after_the_other() {
+    // Each is asked at its own time, so that they are found to be down over one interval.
+    let mut local = Local::new(10, Settings { poll_interval_ms: 4_000, ..Settings::default() });
+    local.submit(&job("web", 200, 30, "1", ""));
+    local.run_ms(8_000);
+    assert_eq!(local.count("web", "running"), 30);
+    local.cut_off[..5].fill(true);
+    local.run_ms(60_000);
+    assert_eq!(local.core.state().machine_counts(), (10, 5));
+    let is_eviction = |what: &What| matches!(what, What::Task { step: TaskStep::Evicted(_), .. });
+    assert!(!local.events.iter().any(|event| is_eviction(&event.what)));
+}
+
+#[test]
+fn a_leader_whose_clock_was_wrong_stops_nothing() {
+    let hour = 3_600_000;
+    let mut local = Local::new(3, Settings::default());
+    let runs = |local: &mut Local, name: &str| {
+        local.submit(&job(name, 200, 2, "0.2", ""));
+        local.run_ms(4_000);
+        assert_eq!(local.count(name, "running"), 2, "{name}");
+    };
+    local.another_leads(2, hour);
+    runs(&mut local, "ahead");
+    local.another_leads(3, 0);
+    runs(&mut local, "after");
+    // Machines that fall silent are noticed as soon as ever.
+    let machine = local.machine_of(local.core.state().job("after").unwrap().uid, 0).unwrap();
+    local.cut_off[machine.index()] = true;
+    local.run_ms(20_000);
+    assert!(local.core.state().machine_at(machine).is_down());
+    local.cut_off[machine.index()] = false;
+    // And set back while it leads.
+    local.skew_ms = -500_000;
+    runs(&mut local, "back");
+}
+
+#[test]
+fn a_rollout_goes_on_when_a_later_update_needs_no_restart() {
+    let mut local = Local::new(4, Settings::default());
+    let text = |command: &str, grace: u32| {
+        let run = format!(
+            r#", "run": {{"healthy_seconds": 5, "command": ["{command}"], "grace_seconds": {grace}}}"#
+        );
+        Box::new(serde_json::from_str(&job("web", 200, 4, "1", &run)).unwrap())
+    };
+    local.ask(Op::Submit { spec: text("one", 1), is_alloc_set: false }).unwrap();
+    local.run_ms(9_000);
+    local.ask(Op::Update { spec: text("two", 1) }).unwrap();
+    local.run_ms(4_000);
+    let placed = |local: &Local| {
+        let job = local.core.state().job("web").unwrap();
+        job.tasks.iter().map(|task| task.placed_count).collect::<Vec<_>>()
+    };
+    assert_eq!(placed(&local).iter().sum::<u32>(), 5, "one of four");
+    local.ask(Op::Update { spec: text("two", 2) }).unwrap();
+    local.run_ms(60_000);
+    assert_eq!(placed(&local), [2; 4], "each is started anew once");
+    // Taken back halfway, an update comes to those that it had come to.
+    local.ask(Op::Update { spec: text("three", 2) }).unwrap();
+    local.run_ms(4_000);
+    assert_eq!(placed(&local).iter().sum::<u32>(), 9);
+    local.ask(Op::Undo { job: "web".to_owned() }).unwrap();
+    local.run_ms(60_000);
+    assert_eq!(placed(&local).iter().sum::<u32>(), 10);
+    let job = local.core.state().job("web").unwrap();
+    assert!(job.tasks.iter().all(|task| !job.is_outdated(task)));
+}
+
+#[test]
+fn an_update_to_what_is_not_healthy_stops_rolling() {
+    let mut local = Local::new(4, Settings::default());
+    let text = |command: &str| {
+        let run = format!(r#", "run": {{"update_max_down": 2, "command": ["{command}"]}}"#);
+        Box::new(serde_json::from_str(&job("web", 200, 6, "1", &run)).unwrap())
+    };
+    local.ask(Op::Submit { spec: text("well"), is_alloc_set: false }).unwrap();
+    local.run_ms(4_000);
+    local.ask(Op::Update { spec: text("sick") }).unwrap();
+    local.run_ms(60_000);
+    let version = |local: &Local, version| {
+        let job = local.core.state().job("web").unwrap();
+        job.tasks.iter().filter(|task| task.version == version).count()
+    };
+    assert_eq!((version(&local, 1), version(&local, 2)), (4, 2));
+    assert_eq!(local.count("web", "running"), 6);
+    local.ask(Op::Undo { job: "web".to_owned() }).unwrap();
+    local.run_ms(60_000);
+    assert_eq!((version(&local, 3), local.count("web", "running")), (6, 6));
+}
+
+#[test]
 fn an_update_rolls_a_few_at_a_time_and_can_be_undone() {
     let mut local = Local::new(4, Settings::default());
     let text = |cpu: &str, command: &str| {

@@ -97,8 +97,8 @@ impl State {
         }
     }
 
-    /// Victims run (or are to run) on the machine, are of lower priority, and below production; and their
-    /// jobs can bear it.
+    /// Victims run (or are to run) on the machine, are of lower priority, and below production, and so is what
+    /// is in those that are allocs; and their jobs can bear it.
     fn check_victims(
         &self,
         id: TaskId,
@@ -113,8 +113,12 @@ impl State {
             else {
                 return Err(Refusal::Victim);
             };
-            let victims_priority = self.cell.job(victim.job).priority;
-            let is_fair = victims_priority < priority && !victims_priority.band().is_prod();
+            // With an alloc goes what is in it.
+            let inside = self.envelopes.get(&victim).into_iter().flat_map(|it| &it.tasks);
+            let is_fair = std::iter::once(&victim).chain(inside).all(|id| {
+                let victims_priority = self.cell.job(id.job).priority;
+                victims_priority < priority && !victims_priority.band().is_prod()
+            });
             if place.incarnation != incarnation || place.machine != machine || !is_fair {
                 return Err(Refusal::Victim);
             }

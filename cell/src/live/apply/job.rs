@@ -177,7 +177,15 @@ impl State {
                     set.kind == JobKind::AllocSet && set.ended.is_none()
                 });
                 let unknown = || format!("no alloc set is called {name:?}");
-                Some(slot.ok_or_else(|| SpecError::new("alloc_set", unknown()))?)
+                let slot = slot.ok_or_else(|| SpecError::new("alloc_set", unknown()))?;
+                // With an alloc goes what is in it, and production does not have to go.
+                if band_of(spec).is_prod() && !band_of(&self.job_at(slot).spec).is_prod() {
+                    let problem = format!(
+                        "{name:?} is below production and may be preempted: production cannot run in it"
+                    );
+                    return Err(SpecError::new("alloc_set", problem));
+                }
+                Some(slot)
             }
         };
         read_job(spec, kind, UserId(0), alloc_set)
@@ -310,10 +318,17 @@ impl State {
         let after = self.charge_after(slot, spec);
         self.free_quota(&spec.user, band_of(&old), before);
         self.use_quota(&spec.user, band_of(spec), after);
-        let needs_restart = needs_restart(&old, spec);
+        let is_restarted = needs_restart(&old, spec);
+        // Tasks that the last update has not come to yet may be what this one wants: it takes that back.
+        let is_taken_back = self
+            .job_at(slot)
+            .previous
+            .as_deref()
+            .is_some_and(|spec_then| !needs_restart(spec_then, spec));
+        let restart_below = self.job_at(slot).restart_below;
         let version = self.change_job(slot, |job| {
             job.version += 1;
-            if needs_restart {
+            if is_restarted {
                 job.restart_below = job.version;
             }
             job.previous = Some(std::mem::replace(&mut job.spec, Box::new(spec.clone())));
@@ -326,8 +341,12 @@ impl State {
         }
         for position in 0..spec.count.min(old.count) {
             let id = TaskId { job: slot, position };
-            let is_waiting = matches!(self.record(id).phase, Phase::Waiting { .. });
-            if is_waiting || !needs_restart {
+            let record = self.record(id);
+            let is_waiting = matches!(record.phase, Phase::Waiting { .. });
+            let is_of_before = record.version + 2 == version;
+            let is_as_wanted = (!is_restarted && record.version >= restart_below)
+                || (is_taken_back && is_of_before);
+            if is_waiting || is_as_wanted {
                 let limit = task_limit(spec, position)?;
                 self.change_task(id, |record| {
                     record.version = version;

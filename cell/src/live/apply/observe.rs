@@ -1,8 +1,10 @@
 //! What borglets report, evictions, and reservations.
 
+use std::collections::BTreeMap;
+
 use super::{Context, Tally, is_voluntary};
 use crate::borglet::{ExitCause, Incarnation, TaskKey};
-use crate::id::{MachineId, TaskId};
+use crate::id::{JobId, MachineId, TaskId};
 use crate::job::{Host, JobKind, TaskState};
 use crate::live::State;
 use crate::live::op::{EvictCause, Observation, Seen};
@@ -138,24 +140,48 @@ impl State {
         cause: EvictCause,
     ) -> Outcome {
         let mut tally = Tally::default();
+        // By job: how many more may be started anew for its update.
+        let mut rollouts: BTreeMap<JobId, u32> = BTreeMap::new();
         for &(key, incarnation) in tasks {
             let id = self.task_id(key).filter(|&id| {
                 self.record(id).phase.place().is_some_and(|p| p.incarnation == incarnation)
             });
-            tally.count(id.is_some_and(|id| self.evict_one(context, id, cause)));
+            tally.count(id.is_some_and(|id| self.evict_one(context, id, cause, &mut rollouts)));
         }
         tally.outcome()
     }
 
-    fn evict_one(&mut self, context: &mut Context, id: TaskId, cause: EvictCause) -> bool {
+    fn evict_one(
+        &mut self,
+        context: &mut Context,
+        id: TaskId,
+        cause: EvictCause,
+        rollouts: &mut BTreeMap<JobId, u32>,
+    ) -> bool {
         let (Phase::Running { place, .. } | Phase::Assigned(place)) = self.record(id).phase else {
             return false;
         };
-        if cause == EvictCause::MachineLost {
-            return self.evict_lost(context, id, place);
-        }
-        if is_voluntary(cause) && !self.can_disrupt(&[id]) {
+        // What the leader saw when it proposed this may be otherwise by now.
+        let is_due = match cause {
+            EvictCause::MachineLost => return self.evict_lost(context, id, place),
+            EvictCause::MachineDrained => {
+                let machine = &self.machines[place.machine.index()];
+                machine.is_drained && !machine.is_down()
+            }
+            EvictCause::Updated => {
+                let left = || self.rollout_left(id.job, self.now);
+                let left = *rollouts.entry(id.job).or_insert_with(left);
+                self.job_at(id.job).is_outdated(self.record(id)) && left > 0
+            }
+            EvictCause::Preempted | EvictCause::OutOfResources | EvictCause::AllocEnded => true,
+        };
+        if !is_due || (is_voluntary(cause) && !self.can_disrupt(&[id])) {
             return false;
+        }
+        if cause == EvictCause::Updated
+            && let Some(left) = rollouts.get_mut(&id.job)
+        {
+            *left -= 1;
         }
         self.stop(context, id, AfterStop::Requeue(cause));
         true
@@ -165,9 +191,9 @@ impl State {
     fn evict_lost(&mut self, context: &mut Context, id: TaskId, place: Place) -> bool {
         let count = 1 + self.envelopes.get(&id).map_or(0, |envelope| envelope.tasks.len() as u64);
         let allowed = self.allowance_at(self.now);
-        let is_down = self.machines[place.machine.index()].is_down();
         // An alloc goes with all that is in it, once there is any allowance at all.
-        if !is_down || self.is_mass_loss() || allowed < 1000 {
+        let is_given_up = self.is_given_up(place.machine, self.now);
+        if !is_given_up || self.is_mass_loss() || allowed < 1000 {
             return false;
         }
         self.allowance = (allowed.saturating_sub(count * 1000), self.now);

@@ -126,6 +126,7 @@ fn what_is_in_an_alloc_stays_with_it() {
     let bytes = cluster.state.to_bytes();
     let alloc = (TaskKey { job: set, index: 1 }, cluster.incarnation(set, 1));
     let evict = Op::Evict { tasks: vec![alloc], cause: EvictCause::MachineDrained };
+    cluster.run(2000, Op::Drain { machine: "c".to_owned() }).0.unwrap();
     cluster.run(2000, evict).0.unwrap();
     cluster.see(inside, 1, Seen::Exited(ExitCause::Stopped));
     restore(&mut cluster, &bytes);
