@@ -24,6 +24,7 @@ pub(crate) fn of(seed: u64, task: &WantedTask) -> Behaviour {
         runtime_ms: if is_service && draw(1) % 5 != 0 { None } else { runtime_ms },
         exit,
         usage: Usage { cpu_milli: task.limit.cpu.0 / share, ram_bytes: task.limit.ram.0 / share },
+        is_healthy: !draw(8).is_multiple_of(12),
         on_sigterm: if draw(6).is_multiple_of(5) {
             OnSigterm::Ignores
         } else {

@@ -76,7 +76,7 @@ pub const OPS: [&str; 20] = [
 ];
 
 /// Messages and timers, a row each.
-const OTHERS: [&str; 16] = [
+const OTHERS: [&str; 22] = [
     "rpc mutate",
     "rpc read",
     "rpc answer",
@@ -85,6 +85,12 @@ const OTHERS: [&str; 16] = [
     "rpc wanted",
     "rpc report",
     "rpc refusal",
+    "rpc why",
+    "rpc fits",
+    "rpc events",
+    "rpc checkpoint",
+    "rpc restore",
+    "rpc replicas",
     "timer tick",
     "timer disk",
     "timer plan",
@@ -131,6 +137,18 @@ pub(crate) fn op_name(op: &Op) -> &'static str {
 #[must_use]
 pub fn reason(row: &str, column: Column) -> Option<&'static str> {
     let is_timer = row.starts_with("timer");
+    match row {
+        "rpc why" | "rpc fits" | "rpc events" | "rpc checkpoint" => {
+            return Some("it is answered by one replica from its own state, and changes nothing");
+        }
+        "rpc restore" => return Some("it goes through the log as `op restore part` and `finish`"),
+        "rpc replicas" => {
+            return Some(
+                "the simulation asks the replica that leads itself; then it is `rpc raft`",
+            );
+        }
+        _ => {}
+    }
     match column {
         Column::Duplicate if is_timer => Some("a timer of one process goes off once"),
         Column::Reorder if is_timer => Some("timers go off in the order of their times"),

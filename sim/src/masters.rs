@@ -13,7 +13,7 @@ use borgmaster_replica::server::{Server, StartError};
 use cell::live::Timestamp;
 
 /// The wall clock at the beginning of a run, in milliseconds: some day in 2026.
-const EPOCH_MS: u64 = 1_780_000_000_000;
+pub(crate) const EPOCH_MS: u64 = 1_780_000_000_000;
 
 /// One tick of the log, in milliseconds.
 pub(crate) const TICK_MS: u64 = 50;

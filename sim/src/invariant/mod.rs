@@ -13,6 +13,7 @@ pub mod preemption;
 pub mod quota;
 pub mod replay;
 pub mod restore;
+pub mod rollout;
 pub mod sound;
 
 use cell::live::{Applied, Entry, State};
@@ -65,6 +66,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(quota::Quota::default()),
         Box::new(preemption::Preemption),
         Box::new(disruption::Disruption::default()),
+        Box::new(rollout::Rollout::default()),
         Box::new(eviction_rate::EvictionRate::default()),
         Box::new(incarnation::OnePlacement::default()),
         Box::new(life::NoTaskLost::default()),

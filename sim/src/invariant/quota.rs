@@ -1,10 +1,10 @@
-//! Quota never exceeded: where a submission or an update was admitted that asks for more of a resource, what
+//! Quota never exceeded: where a submission, an update or its undoing was admitted that asks for more of a resource, what
 //! the user's jobs ask for in the band is within what was granted; worked out from the specs alone.
 
 use std::collections::BTreeMap;
 
 use cell::live::{Amounts, Entry, JobRecord, Op, Phase, State};
-use cell::spec::{JobSpec, task_limit};
+use cell::spec::task_limit;
 use cell::{Band, Priority};
 
 use super::{Invariant, Step};
@@ -28,10 +28,13 @@ fn asks(job: &JobRecord) -> Option<(Band, Amounts)> {
     Some((band, sum))
 }
 
-/// The spec that an operation brings in.
-const fn brought_in(op: &Op) -> Option<&JobSpec> {
+/// The job that an operation gives another spec.
+fn given(op: &Op) -> Option<&str> {
+    if let Op::Undo { job } = op {
+        return Some(job);
+    }
     let (Op::Submit { spec, .. } | Op::Update { spec }) = op else { return None };
-    Some(spec)
+    Some(&spec.name)
 }
 
 impl Invariant for Quota {
@@ -41,8 +44,8 @@ impl Invariant for Quota {
 
     fn prepare(&mut self, entry: &Entry, state: &State) {
         self.before.clear();
-        for spec in entry.commands.iter().filter_map(|command| brought_in(&command.op)) {
-            let job = state.job(&spec.name);
+        for name in entry.commands.iter().filter_map(|command| given(&command.op)) {
+            let job = state.job(name);
             self.before.extend(job.and_then(|job| Some((job.uid, asks(job)?))));
         }
     }
@@ -50,8 +53,9 @@ impl Invariant for Quota {
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
         let Some(entry) = step.entry else { return Ok(()) };
         for (command, (_, outcome)) in entry.commands.iter().zip(&step.applied.answers) {
-            let Some(spec) = brought_in(&command.op).filter(|_| outcome.is_ok()) else { continue };
-            let Some(job) = step.state.job(&spec.name) else { continue };
+            let Some(name) = given(&command.op).filter(|_| outcome.is_ok()) else { continue };
+            let Some(job) = step.state.job(name) else { continue };
+            let spec = &job.spec;
             let Some((band, amounts)) = asks(job) else { continue };
             if band == Band::Free {
                 continue;
@@ -71,6 +75,8 @@ impl Invariant for Quota {
                 .fold(Amounts::default(), |sum, (_, amounts)| sum.plus(amounts));
             let quota =
                 step.state.quotas().find(|quota| quota.user == spec.user && quota.band == band);
+            let quota =
+                quota.filter(|quota| quota.until.is_none_or(|until| step.state.now() < until));
             let granted = quota.map_or(Amounts::default(), |quota| quota.amounts);
             let of = |amounts: Amounts| {
                 [amounts.cpu_milli, amounts.ram_bytes, amounts.disk_bytes, amounts.gpu_milli]

@@ -100,7 +100,7 @@ impl World {
             }
             Fault::ClockSkew => {
                 let id = self.any_master();
-                let skew = self.random.random_range(-30_000..30_000);
+                let skew = self.random.random_range(-300_000..300_000);
                 if let Some(master) = self.masters.get_mut(&id) {
                     master.skew_ms = skew;
                 }
