@@ -71,6 +71,8 @@ impl Master {
         // Small enough that checkpoints, and followers that need one, come up.
         config.log_byte_count_max = 200_000;
         config.kept_entry_count = 50;
+        // And that a snapshot has parts enough for crashes and elections in between.
+        config.part_byte_count = 2 << 10;
         mutations.switch_node(&mut config);
         let core = borgmaster_core::Config {
             seed,

@@ -10,9 +10,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::wire::Chunk;
 
-/// The size of a part, in bytes.
-const PART_BYTE_COUNT: usize = 256 << 10;
-
 /// So many parts are under way at once.
 const WINDOW: usize = 8;
 
@@ -29,6 +26,7 @@ pub(crate) struct Outgoing {
     pub index: u64,
     data: Arc<Vec<u8>>,
     checksum: u64,
+    part_byte_count: usize,
     count: u32,
     next: u32,
     /// Parts sent and not acknowledged, with the ticks since.
@@ -45,12 +43,18 @@ pub(crate) enum Progress {
 }
 
 impl Outgoing {
-    pub(crate) fn new(message: Vec<u8>, index: u64, data: Arc<Vec<u8>>) -> Self {
-        let parts = data.len().div_ceil(PART_BYTE_COUNT).max(1);
+    pub(crate) fn new(
+        message: Vec<u8>,
+        index: u64,
+        data: Arc<Vec<u8>>,
+        part_byte_count: usize,
+    ) -> Self {
+        let part_byte_count = part_byte_count.max(1);
+        let parts = data.len().div_ceil(part_byte_count).max(1);
         let count = u32::try_from(parts).expect("fewer than 2^32 parts");
         let checksum = xxh3_64(&data);
         let (next, open, idle_ticks) = (0, BTreeMap::new(), 0);
-        Self { message, index, data, checksum, count, next, open, idle_ticks }
+        Self { message, index, data, checksum, part_byte_count, count, next, open, idle_ticks }
     }
 
     /// The next parts, as far as the window is open.
@@ -65,8 +69,8 @@ impl Outgoing {
     }
 
     fn chunk(&self, number: u32) -> Chunk {
-        let start = number as usize * PART_BYTE_COUNT;
-        let end = (start + PART_BYTE_COUNT).min(self.data.len());
+        let start = number as usize * self.part_byte_count;
+        let end = (start + self.part_byte_count).min(self.data.len());
         Chunk {
             message: self.message.clone(),
             index: self.index,
@@ -148,7 +152,7 @@ mod tests {
     #[test]
     fn parts_come_through_in_any_order_with_loss_and_repetition() {
         let data: Vec<u8> = (0..3_000_000u32).map(|i| i.to_le_bytes()[i as usize % 3]).collect();
-        let mut outgoing = Outgoing::new(vec![7], 9, Arc::new(data.clone()));
+        let mut outgoing = Outgoing::new(vec![7], 9, Arc::new(data.clone()), 256 << 10);
         let mut incoming = Incoming::default();
         let mut result = None;
         let mut on_the_way = outgoing.more();

@@ -46,6 +46,8 @@ pub struct Config {
     pub log_byte_count_max: usize,
     /// So many entries before a checkpoint are kept for followers that are behind.
     pub kept_entry_count: u64,
+    /// The size of the parts in which a snapshot is sent, in bytes; at least one.
+    pub part_byte_count: usize,
     /// Bugs that are switched on.
     #[cfg(debug_assertions)]
     pub mutations: std::collections::BTreeSet<Mutation>,
@@ -64,6 +66,7 @@ impl Config {
             uncommitted_byte_count_max: 16 << 20,
             log_byte_count_max: 16 << 20,
             kept_entry_count: 1_000,
+            part_byte_count: 256 << 10,
             #[cfg(debug_assertions)]
             mutations: std::collections::BTreeSet::new(),
         }
@@ -644,7 +647,8 @@ impl Node {
                 let index = message.get_snapshot().get_metadata().index;
                 let data = self.raw.raft.store().data();
                 let message = message.write_to_bytes().expect("a message can be written");
-                let mut outgoing = Outgoing::new(message, index, data);
+                let mut outgoing =
+                    Outgoing::new(message, index, data, self.config.part_byte_count);
                 for chunk in outgoing.more() {
                     self.out.push(Output::Send { to, bytes: Envelope::Chunk(chunk).to_bytes() });
                 }
