@@ -38,6 +38,14 @@ pub enum CheckpointError {
         /// What is wrong.
         what: String,
     },
+    /// It holds the state at another index.
+    #[error("the snapshot at index {index} holds the state at index {found}")]
+    OtherIndex {
+        /// Its index.
+        index: u64,
+        /// The index of its state.
+        found: u64,
+    },
 }
 
 impl Checkpoint {
@@ -55,7 +63,7 @@ impl Checkpoint {
         index: u64,
         data: &[u8],
     ) -> Result<(BTreeMap<u64, String>, State), CheckpointError> {
-        if data.is_empty() {
+        if data.is_empty() && index == 0 {
             return Ok((BTreeMap::new(), State::default()));
         }
         let Self { addresses, state } = postcard::from_bytes(data)
@@ -67,6 +75,11 @@ impl Checkpoint {
         }
         let state =
             State::from_bytes(&state).map_err(|source| CheckpointError::State { index, source })?;
+        let found = state.index();
+        // The next entry would be that after another one than the log's.
+        if found != index {
+            return Err(CheckpointError::OtherIndex { index, found });
+        }
         Ok((addresses, state))
     }
 }

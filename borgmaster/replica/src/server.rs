@@ -8,7 +8,11 @@
 //! Every [`HASH_EVERY`] entries a replica tells the others the hash of its state; one that finds itself in
 //! the minority stops.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
 
 use borgmaster_core::{
     Core, Heard, Input as CoreInput, Output as CoreOutput, PlanRequest, PlanResult, Token,
@@ -17,7 +21,7 @@ use borgmaster_core::{
 use cell::live::{Event, Op, Outcome, Request, State, Timestamp};
 
 use crate::checkpoint::{Checkpoint, CheckpointError, CheckpointRequest, Checkpointed};
-use crate::node::{self, Node, Refused};
+use crate::node::{self, Arrived, Node, Refused};
 use crate::past::Past;
 use crate::types::{Entry, EntryKind, Loaded, Write};
 
@@ -169,6 +173,8 @@ pub struct Server {
     /// Where replicas listen, as far as the log says.
     addresses: BTreeMap<u64, String>,
     hashes: Hashes,
+    /// What a snapshot holds that raft has taken and not given out yet: where replicas listen, and the state.
+    restored: Option<(BTreeMap<u64, String>, State)>,
     /// Whether replicas may have been added since the last checkpoint.
     has_joined: bool,
     /// Whether a checkpoint is being made.
@@ -198,7 +204,13 @@ const READ_AGAIN_TICKS: u32 = 10;
 pub enum StartError {
     /// The newest checkpoint cannot be used.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
+    Checkpoint(CheckpointError),
+    /// The newest checkpoint is not of its index, and the log after it does not follow on it.
+    #[error(
+        "{0}. Keep the folder for whoever looks into it, and let the replica join again with an empty one, under a \
+         number that it never had (`borgcfg replicas remove`, `borgmaster --join`, `borgcfg replicas add`)"
+    )]
+    OtherIndex(CheckpointError),
     /// The log cannot be used.
     #[error("the log cannot be used: {0}")]
     Log(String),
@@ -211,6 +223,16 @@ pub fn first_write(replicas: &BTreeMap<u64, String>) -> crate::Write {
     let data = Checkpoint::of_new_cell(replicas.clone()).to_bytes();
     let voters: Vec<u64> = replicas.keys().copied().collect();
     Node::first(&voters, data)
+}
+
+impl From<CheckpointError> for StartError {
+    fn from(error: CheckpointError) -> Self {
+        if matches!(error, CheckpointError::OtherIndex { .. }) {
+            Self::OtherIndex(error)
+        } else {
+            Self::Checkpoint(error)
+        }
+    }
 }
 
 impl Server {
@@ -236,6 +258,7 @@ impl Server {
             readable: Vec::new(),
             addresses,
             hashes: Hashes::default(),
+            restored: None,
             has_joined: false,
             is_checkpointing: false,
             is_stopped: false,
@@ -286,8 +309,12 @@ impl Server {
                     self.begin_checkpoint(out);
                 }
             }
-            // What is not understood is lost, as messages may be.
-            Input::Message { from, bytes } => drop(self.node.receive(from, &bytes)),
+            Input::Message { from, bytes } => {
+                // What is not understood is lost, as messages may be.
+                if let Ok(Some(arrived)) = self.node.receive(from, &bytes) {
+                    self.arrived(from, arrived, out);
+                }
+            }
             Input::Mutate { token, request, op } => self.mutate(now, token, request, op, out),
             Input::Read { token } => self.read(token, out),
             Input::Membership { token, change } => match self.node.propose_membership(&change) {
@@ -339,14 +366,11 @@ impl Server {
             node::Output::Persist(write) => out.push(Output::Persist(write)),
             node::Output::Send { to, bytes } => out.push(Output::Send { to, bytes }),
             node::Output::Commit(entry) => self.committed(now, entry, out),
-            node::Output::Restore(snapshot) => {
-                match Checkpoint::read(snapshot.index, &snapshot.data) {
-                    Ok((addresses, state)) => {
-                        self.addresses = addresses;
-                        self.step(now, CoreInput::Restored(Box::new(state)), out);
-                    }
-                    Err(error) => self.stop(format!("{error}: {}", sources(&error)), out),
-                }
+            node::Output::Restore(_) => {
+                let (addresses, state) =
+                    self.restored.take().expect("a snapshot is read before raft takes it");
+                self.addresses = addresses;
+                self.step(now, CoreInput::Restored(Box::new(state)), out);
                 self.settle_reads(out);
             }
             node::Output::ReadReady { token, index } => {
@@ -386,6 +410,27 @@ impl Server {
                 if let Some((index, hash)) = postcard::from_bytes(&bytes).ok().filter(|_| votes) {
                     self.compare(Some((from, index, hash)), out);
                 }
+            }
+        }
+    }
+
+    /// Takes in a snapshot if it is what it says. Otherwise nothing of it is written, so that the replica can
+    /// be started again as it was.
+    fn arrived(&mut self, from: u64, arrived: Arrived, out: &mut Vec<Output>) {
+        match Checkpoint::read(arrived.index(), arrived.data()) {
+            Ok(read) => {
+                if self.node.restore(arrived) {
+                    self.restored = Some(read);
+                }
+            }
+            Err(error) => {
+                let why = error.source().map_or_else(String::new, |source| format!(" ({source})"));
+                let reason = format!(
+                    "{error}{why}: replica {from} sent it, and nothing of it was kept. Start this replica \
+                     again and it asks for another one; if that cannot be used either, let all replicas run \
+                     the same version, and another one lead (`borgcfg replicas transfer`)"
+                );
+                self.stop(reason, out);
             }
         }
     }
@@ -620,8 +665,4 @@ const fn refusal(refused: Refused) -> Answer {
         Refused::NoSpace => Answer::NoSpace,
         Refused::Membership(why) => Answer::Refused(why),
     }
-}
-
-fn sources(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(String::new, ToString::to_string)
 }

@@ -3,7 +3,7 @@
 //! Raft's own message carries the metadata alone. Parts may be lost, repeated or come in any order; each is
 //! acknowledged, and sent again if its acknowledgement does not come.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -81,6 +81,12 @@ impl Outgoing {
         }
     }
 
+    /// All parts, whatever became of them.
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> Vec<Chunk> {
+        (0..self.count).map(|number| self.chunk(number)).collect()
+    }
+
     pub(crate) fn got(&mut self, number: u32) -> Progress {
         if self.open.remove(&number).is_some() {
             self.idle_ticks = 0;
@@ -107,41 +113,63 @@ impl Outgoing {
     }
 }
 
-/// A snapshot on its way in. A newer one takes the place of an older one.
+/// A snapshot on its way in: one at a time, of the latest leader that sends one, and of that one's newest.
 #[derive(Debug, Default)]
-pub(crate) struct Incoming {
-    key: (u64, u64),
+pub(crate) struct Incoming(Option<Partial>);
+
+/// A snapshot of which some parts have come.
+#[derive(Debug)]
+struct Partial {
+    /// The term of the leader that sends it, which has no equal in that term.
+    term: u64,
+    index: u64,
+    checksum: u64,
+    count: u32,
     parts: BTreeMap<u32, Vec<u8>>,
-    /// Those that were completed, so that a repeated part begins nothing anew.
-    done: BTreeSet<(u64, u64)>,
+}
+
+/// What became of a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is of a snapshot that a later one has taken the place of, or of none; not to be acknowledged.
+    Refused,
+    /// It is kept, and more are to come.
+    Kept,
+    /// It was the last one; the data.
+    Whole(Vec<u8>),
 }
 
 impl Incoming {
-    /// Takes in a part; the raft message and the data once all are there. Parts that do not fit together are
-    /// forgotten, and the transfer begins anew.
-    pub(crate) fn take(&mut self, chunk: Chunk) -> Option<(Vec<u8>, Vec<u8>)> {
-        let key = (chunk.index, chunk.checksum);
-        if self.done.contains(&key) || chunk.number >= chunk.count || key.0 < self.key.0 {
-            return None;
+    /// Takes in a part of a snapshot that the leader of a term sends. One of a later term, or of the same term
+    /// and a later index, takes the place of what there is. Parts that do not fit together are forgotten, and
+    /// the transfer begins anew.
+    pub(crate) fn take(&mut self, term: u64, chunk: Chunk) -> Taken {
+        let Chunk { index, number, count, checksum, data, .. } = chunk;
+        let is_late = |partial: &Partial| (term, index) < (partial.term, partial.index);
+        if number >= count || self.0.as_ref().is_some_and(is_late) {
+            return Taken::Refused;
         }
-        if self.key != key {
-            self.key = key;
-            self.parts.clear();
+        let is_of = |partial: &Partial| {
+            let Partial { term: of, index: at, checksum: sum, count: all, .. } = *partial;
+            (of, at, sum, all) == (term, index, checksum, count)
+        };
+        let same = self.0.take().filter(is_of);
+        let begun = || Partial { term, index, checksum, count, parts: BTreeMap::new() };
+        let mut partial = same.unwrap_or_else(begun);
+        partial.parts.insert(number, data);
+        if partial.parts.len() < count as usize {
+            self.0 = Some(partial);
+            return Taken::Kept;
         }
-        self.parts.insert(chunk.number, chunk.data);
-        if self.parts.len() < chunk.count as usize {
-            return None;
-        }
-        let data: Vec<u8> = std::mem::take(&mut self.parts).into_values().flatten().collect();
-        (xxh3_64(&data) == chunk.checksum).then_some((chunk.message, data))
+        let data: Vec<u8> = partial.parts.into_values().flatten().collect();
+        if xxh3_64(&data) == checksum { Taken::Whole(data) } else { Taken::Kept }
     }
 
-    /// The snapshot was taken in: what else comes of it is not looked at.
-    pub(crate) fn finished(&mut self, index: u64) {
-        self.done = self.done.iter().copied().filter(|&(other, _)| other >= index).collect();
-        if self.key.0 == index {
-            self.done.insert(self.key);
-        }
+    /// Forgets what can be of no use: that of a leader of an earlier term than this one, and what is committed
+    /// here by now.
+    pub(crate) fn settle(&mut self, term: u64, committed: u64) {
+        let is_of_use = |partial: &Partial| partial.term >= term && partial.index > committed;
+        self.0 = self.0.take().filter(is_of_use);
     }
 }
 
@@ -165,10 +193,13 @@ mod tests {
                 }
                 let number = chunk.number;
                 let again = chunk.clone();
-                result = incoming.take(chunk).or(result);
-                assert_eq!(incoming.take(again), None);
+                assert_eq!(chunk.message, [7]);
+                if let Taken::Whole(whole) = incoming.take(4, chunk) {
+                    result = Some(whole);
+                }
+                assert_eq!(incoming.take(4, again), Taken::Kept);
                 if outgoing.got(number) == Progress::Done {
-                    assert_eq!(result.unwrap(), (vec![7], data));
+                    assert_eq!(result.unwrap(), data);
                     return;
                 }
                 next.extend(outgoing.more());
@@ -177,5 +208,40 @@ mod tests {
             on_the_way = next;
         }
         panic!("it never came through");
+    }
+
+    /// The parts of a snapshot of three.
+    fn parts(index: u64, byte: u8) -> (Vec<u8>, Vec<Chunk>) {
+        let data = vec![byte; 30];
+        (data.clone(), Outgoing::new(vec![7], index, Arc::new(data), 10).more())
+    }
+
+    #[test]
+    fn a_later_leader_comes_first_and_then_a_newer_snapshot() {
+        let (older, newer) = (parts(400, 1), parts(500, 2));
+        let mut incoming = Incoming::default();
+        let mut take = |term, chunk: &Chunk| incoming.take(term, chunk.clone());
+        assert_eq!(take(3, &older.1[0]), Taken::Kept);
+        assert_eq!(take(3, &newer.1[0]), Taken::Kept);
+        assert_eq!(take(3, &older.1[1]), Taken::Refused);
+        assert_eq!(take(3, &newer.1[1]), Taken::Kept);
+        // The next leader has an older one: what comes late of the first leader's is nothing to it.
+        assert_eq!(take(4, &older.1[2]), Taken::Kept);
+        assert_eq!(take(3, &newer.1[2]), Taken::Refused);
+        assert_eq!(take(4, &older.1[2]), Taken::Kept);
+        assert_eq!(take(4, &older.1[0]), Taken::Kept);
+        assert_eq!(take(3, &older.1[1]), Taken::Refused);
+        assert_eq!(take(4, &older.1[1]), Taken::Whole(older.0));
+    }
+
+    #[test]
+    fn what_is_of_no_use_is_forgotten() {
+        let (_, chunks) = parts(400, 1);
+        let mut incoming = Incoming::default();
+        for (term, committed, is_kept) in [(3, 399, true), (4, 399, false), (3, 400, false)] {
+            assert_eq!(incoming.take(3, chunks[0].clone()), Taken::Kept);
+            incoming.settle(term, committed);
+            assert_eq!(incoming.0.is_some(), is_kept);
+        }
     }
 }

@@ -8,6 +8,8 @@
 //! §10.2.1). Nothing is given out as committed that a majority has not on disk.
 
 mod members;
+#[cfg(test)]
+mod tests;
 mod writes;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,9 +23,9 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use self::members::Membership;
 use self::writes::{Failed, WRITE_AGAIN_TICKS};
 use crate::log::Log;
-use crate::transfer::{Incoming, Outgoing, Progress};
+use crate::transfer::{Incoming, Outgoing, Progress, Taken};
 use crate::types::{Entry, HardState, Loaded, Members, Snapshot, Write};
-use crate::wire::{Envelope, WireError};
+use crate::wire::{Chunk, Envelope, WireError};
 
 /// How a node goes about its work.
 #[derive(Clone, Debug)]
@@ -148,6 +150,27 @@ pub enum Output {
         /// What.
         bytes: Vec<u8>,
     },
+}
+
+/// A snapshot that another replica sent, of which all parts are there.
+#[derive(Debug)]
+#[must_use = "raft has it only by `Node::restore`"]
+pub struct Arrived {
+    message: eraftpb::Message,
+}
+
+impl Arrived {
+    /// The last index that it is said to hold.
+    #[must_use]
+    pub fn index(&self) -> u64 {
+        self.message.get_snapshot().get_metadata().index
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        self.message.get_snapshot().get_data()
+    }
 }
 
 /// A replica of the log.
@@ -353,11 +376,12 @@ impl Node {
         }
     }
 
-    /// Another replica sent something.
+    /// Another replica sent something. A snapshot of which all parts are there is given back: its owner looks
+    /// into it, and has it taken in by [`Node::restore`] if it is what it says.
     ///
     /// # Errors
     /// If it is not understood; then nothing has changed.
-    pub fn receive(&mut self, from: u64, bytes: &[u8]) -> Result<(), WireError> {
+    pub fn receive(&mut self, from: u64, bytes: &[u8]) -> Result<Option<Arrived>, WireError> {
         match Envelope::from_bytes(bytes)? {
             Envelope::Raft(bytes) => {
                 let message = eraftpb::Message::parse_from_bytes(&bytes);
@@ -367,22 +391,11 @@ impl Node {
                 }
                 self.step(message);
             }
-            Envelope::Chunk(chunk) => {
-                let got = Envelope::Got { index: chunk.index, number: chunk.number };
-                self.out.push(Output::Send { to: from, bytes: got.to_bytes() });
-                let index = chunk.index;
-                if let Some((message, data)) = self.incoming.take(chunk) {
-                    let message = eraftpb::Message::parse_from_bytes(&message);
-                    let mut message = message.map_err(|_| WireError::Malformed)?;
-                    message.mut_snapshot().data = data.into();
-                    self.step(message);
-                    self.incoming.finished(index);
-                }
-            }
+            Envelope::Chunk(chunk) => return self.receive_part(from, chunk),
             Envelope::Got { index, number } => {
-                let Some(outgoing) = self.outgoing.get_mut(&from) else { return Ok(()) };
+                let Some(outgoing) = self.outgoing.get_mut(&from) else { return Ok(None) };
                 if outgoing.index != index {
-                    return Ok(());
+                    return Ok(None);
                 }
                 if outgoing.got(number) == Progress::Done {
                     self.outgoing.remove(&from);
@@ -396,7 +409,45 @@ impl Node {
             }
             Envelope::Owner(bytes) => self.out.push(Output::Owner { from, bytes }),
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Takes in a part of a snapshot, and acknowledges it if it is of use to its sender: what raft would not
+    /// take is not, and what is committed here already is.
+    fn receive_part(&mut self, from: u64, chunk: Chunk) -> Result<Option<Arrived>, WireError> {
+        let message = eraftpb::Message::parse_from_bytes(&chunk.message);
+        let mut message = message.map_err(|_| WireError::Malformed)?;
+        let is_of_snapshot = message.get_msg_type() == MessageType::MsgSnapshot
+            && message.get_snapshot().get_metadata().index == chunk.index;
+        if message.from != from || !is_of_snapshot {
+            return Err(WireError::Malformed);
+        }
+        if message.term < self.raw.raft.term {
+            return Ok(None);
+        }
+        let got = Envelope::Got { index: chunk.index, number: chunk.number };
+        let mut arrived = None;
+        if chunk.index > self.committed() {
+            match self.incoming.take(message.term, chunk) {
+                Taken::Refused => return Ok(None),
+                Taken::Kept => {}
+                Taken::Whole(data) => {
+                    message.mut_snapshot().data = data.into();
+                    arrived = Some(Arrived { message });
+                }
+            }
+        }
+        self.out.push(Output::Send { to: from, bytes: got.to_bytes() });
+        Ok(arrived)
+    }
+
+    /// Takes in a snapshot that has arrived; whether raft takes it, so that [`Output::Restore`] follows. What
+    /// it does not take may be sent again.
+    pub fn restore(&mut self, arrived: Arrived) -> bool {
+        let index = arrived.index();
+        self.step(arrived.message);
+        let taken = self.raw.raft.raft_log.unstable_snapshot();
+        taken.as_ref().is_some_and(|snapshot| snapshot.get_metadata().index == index)
     }
 
     fn step(&mut self, message: eraftpb::Message) {
@@ -411,6 +462,7 @@ impl Node {
         }
         // What raft does not take is of a replica that is no member, or too old: it is lost.
         let _ = self.raw.step(message);
+        self.incoming.settle(self.raw.raft.term, self.committed());
         self.settle_timeout();
     }
 
@@ -550,9 +602,11 @@ impl Node {
         self.number = ready.number();
         if let Some(soft) = ready.ss() {
             let leader = (soft.leader_id != 0).then_some(soft.leader_id);
+            if soft.raft_state != StateRole::Leader {
+                self.outgoing.clear();
+            }
             if self.leads.is_some() && soft.raft_state != StateRole::Leader {
                 self.leads = None;
-                self.outgoing.clear();
                 self.out.push(Output::Follows { leader });
             } else if leader != self.leader && soft.raft_state != StateRole::Leader {
                 self.out.push(Output::Follows { leader });
