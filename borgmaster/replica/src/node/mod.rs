@@ -698,20 +698,33 @@ impl Node {
         for message in messages {
             let to = message.to;
             if message.get_msg_type() == MessageType::MsgSnapshot {
-                let index = message.get_snapshot().get_metadata().index;
-                let data = self.raw.raft.store().data();
-                let message = message.write_to_bytes().expect("a message can be written");
-                let mut outgoing =
-                    Outgoing::new(message, index, data, self.config.part_byte_count);
-                for chunk in outgoing.more() {
-                    self.out.push(Output::Send { to, bytes: Envelope::Chunk(chunk).to_bytes() });
-                }
-                self.outgoing.insert(to, outgoing);
+                self.send_snapshot(&message);
                 continue;
             }
             let bytes = message.write_to_bytes().expect("a message can be written");
             self.out.push(Output::Send { to, bytes: Envelope::Raft(bytes).to_bytes() });
         }
+    }
+
+    /// Sends the newest checkpoint, if it is the one that raft meant. Another one may have been finished since
+    /// raft made up its message: then raft hears that it failed, and sends the newer one in its turn.
+    fn send_snapshot(&mut self, message: &eraftpb::Message) {
+        // It leads no longer, and nobody would take it.
+        if self.raw.raft.state != StateRole::Leader || message.term != self.raw.raft.term {
+            return;
+        }
+        let (to, index) = (message.to, message.get_snapshot().get_metadata().index);
+        let (newest, data) = self.newest_checkpoint();
+        if newest != index {
+            self.raw.report_snapshot(to, SnapshotStatus::Failure);
+            return;
+        }
+        let message = message.write_to_bytes().expect("a message can be written");
+        let mut outgoing = Outgoing::new(message, index, data, self.config.part_byte_count);
+        for chunk in outgoing.more() {
+            self.out.push(Output::Send { to, bytes: Envelope::Chunk(chunk).to_bytes() });
+        }
+        self.outgoing.insert(to, outgoing);
     }
 
     /// raft-rs draws a new election time-out at each reset, from a generator of its own: put one of the seed

@@ -223,3 +223,35 @@ fn a_snapshot_that_raft_did_not_take_is_collected_again() {
     assert!(net.nodes[&1].term() > term);
     assert_eq!(net.restored[&3], index);
 }
+
+#[test]
+fn a_checkpoint_that_is_finished_in_between_is_not_sent_as_an_earlier_one() {
+    let mut net = Net::new();
+    net.leave_the_third_behind(20);
+    let earlier = net.checkpoint(1);
+    net.propose(20);
+
+    // The third's answer has come, and raft has made up its message; it is not on its way yet.
+    let is_made_up = |node: &Node| {
+        let messages = &node.raw.raft.msgs;
+        messages.iter().any(|message| message.get_msg_type() == MessageType::MsgSnapshot)
+    };
+    'outer: for _ in 0..ROUND_COUNT {
+        net.node(1).tick();
+        net.drain(1);
+        while let Some((from, to, bytes)) = net.on_the_way.pop_front() {
+            net.receive(from, to, &bytes);
+            if is_made_up(&net.nodes[&1]) {
+                break 'outer;
+            }
+            net.drain(to);
+        }
+    }
+    assert!(is_made_up(&net.nodes[&1]));
+    let later = net.checkpoint(1);
+    assert!(later > earlier);
+    assert_eq!(net.nodes[&1].newest_checkpoint().0, later);
+
+    assert!(net.run(&mut |_, _, _| true, |net| net.has_caught_up(1)), "the third never caught up");
+    assert_eq!(net.restored[&3], later);
+}
