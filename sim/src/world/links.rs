@@ -108,7 +108,7 @@ impl World {
         &mut self,
         from: Place,
         to: Place,
-        row: &str,
+        row: &'static str,
         event: impl Fn(&Self) -> Option<Event>,
     ) {
         let before = self.network.counts;
@@ -117,9 +117,12 @@ impl World {
         let met = [
             (after.repeated > before.repeated, Column::Duplicate),
             (after.held_up > before.held_up, Column::Delay),
-            (after.held_up > before.held_up, Column::Reorder),
             (after.cut > before.cut, Column::Partition),
         ];
+        // Clients ask one thing at a time: what they ask is overtaken by what others do.
+        let way = (Some(from).filter(|from| !matches!(from, Place::Client(_))), to);
+        let is_held_up = after.held_up > before.held_up;
+        let last = arrivals.iter().max().map(|after| self.now + after);
         if met.iter().any(|(is_met, _)| *is_met) {
             let ops = match from {
                 Place::Master(id) if row == "rpc raft" => self.under_way(id),
@@ -130,6 +133,18 @@ impl World {
                 for op in &ops {
                     self.summary.coverage.met(op, *column);
                 }
+            }
+            if let Some(at) = last.filter(|_| is_held_up) {
+                let mut rows = ops;
+                rows.insert(row);
+                self.held_up.insert(way, (at, rows));
+            }
+        }
+        if let Some(last) = last.filter(|_| !is_held_up)
+            && let Some((_, rows)) = self.held_up.remove(&way).filter(|(at, _)| *at > last)
+        {
+            for row in rows {
+                self.summary.coverage.met(row, Column::Reorder);
             }
         }
         let is_on_its_way = !arrivals.is_empty();

@@ -185,6 +185,9 @@ struct World {
     masters: BTreeMap<u64, Master>,
     machines: Machines,
     wakes: Vec<Option<u64>>,
+    /// The last message to a place, from another one or from any client, that is held up: when it arrives, and its
+    /// rows of the coverage.
+    held_up: BTreeMap<(Option<Place>, Place), (u64, BTreeSet<&'static str>)>,
     clients: Vec<Client>,
     oracle: Oracle,
     random: ChaCha8Rng,
@@ -272,6 +275,7 @@ impl World {
             trace: Trace::new(options.keeps_trace),
             network: Network::new(stream(seed, Stream::Network)),
             wakes: vec![None; machines.borglets.len()],
+            held_up: BTreeMap::new(),
             clients: clients.collect(),
             masters,
             machines,
