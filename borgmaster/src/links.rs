@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use borgmaster_core::{Heard, LinkShard, ShardInput, ShardOutput, WantedSet};
 use borgmaster_replica::server::Input;
 use cell::MachineId;
-use cell::live::State;
+use cell::live::{State, Timestamp};
 use crossbeam_channel::Sender;
 use proto::link::{FromMachine, MasterMessage, ToMachine, batches, read_from_borglet};
 use proto::wire;
@@ -88,6 +88,7 @@ impl Links {
             let task = Task {
                 number,
                 term,
+                began: (now(), Instant::now()),
                 later_term: term,
                 shard: LinkShard::new(term, state.settings().poll_interval_ms),
                 replica: self.replica.clone(),
@@ -139,6 +140,9 @@ impl Links {
 struct Task {
     number: usize,
     term: u64,
+    /// When it began by two clocks. A shard measures how long ago something was, and must not stand still because
+    /// the clock was set back.
+    began: (Timestamp, Instant),
     /// The highest term that a borglet has heard of.
     later_term: u64,
     shard: LinkShard,
@@ -172,7 +176,7 @@ impl Task {
         loop {
             tokio::select! {
                 _ = ticks.tick() => {
-                    let out = self.shard.step(now(), ShardInput::Tick);
+                    let out = self.shard.step(self.now(), ShardInput::Tick);
                     self.follow(out);
                 }
                 count = inputs.recv_many(&mut batch, 1_000) => {
@@ -186,6 +190,11 @@ impl Task {
             }
             self.flush();
         }
+    }
+
+    fn now(&self) -> Timestamp {
+        let (at, instant) = self.began;
+        at.plus_ms(u64::try_from(instant.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     fn take(&mut self, input: ToShard) {
@@ -225,7 +234,7 @@ impl Task {
     }
 
     fn step(&mut self, input: ShardInput) {
-        let out = self.shard.step(now(), input);
+        let out = self.shard.step(self.now(), input);
         self.follow(out);
     }
 
