@@ -87,6 +87,8 @@ pub(crate) struct Replica {
     checkpoints: Sender<Box<CheckpointRequest>>,
     addresses: BTreeMap<u64, String>,
     promote_ticks: u32,
+    /// The last entry that was applied when outputs were followed last.
+    applied: u64,
 }
 
 /// Events of late, in order.
@@ -113,6 +115,12 @@ impl Events {
                 self.events.pop_front();
             }
         }
+    }
+
+    /// Forgets everything: of entries before this index no events were seen.
+    fn begin_at(&mut self, index: u64) {
+        self.events.clear();
+        self.from = index;
     }
 
     /// The first index whose events are all kept.
@@ -161,7 +169,8 @@ impl Replica {
     pub(crate) fn new(server: Server, surroundings: Surroundings) -> Self {
         let Surroundings { peers, links, disk, planners, checkpoints, known, settings } =
             surroundings;
-        let events = Events::new(server.state().index() + 1);
+        let applied = server.state().index();
+        let events = Events::new(applied + 1);
         Self {
             server,
             events,
@@ -176,6 +185,7 @@ impl Replica {
             checkpoints,
             addresses: BTreeMap::new(),
             promote_ticks: 0,
+            applied,
         }
     }
 
@@ -271,7 +281,22 @@ impl Replica {
         self.server.input(now(), input, out);
     }
 
+    /// Whether a snapshot took the place of entries since outputs were followed last: those were not applied
+    /// here, so that the log does not go on from there, and nobody knows what came of them.
+    fn was_restored(&self, out: &[Output]) -> bool {
+        let next = self.applied + 1;
+        // Of a state that came as a whole the machines are told anew.
+        out.iter().any(|output| matches!(output, Output::Machines))
+            && self.server.state().index() >= next
+            && self.server.node().entries_from(next).first().is_none_or(|it| it.index != next)
+    }
+
     fn follow(&mut self, out: &mut Vec<Output>) -> Result<(), String> {
+        let index = self.server.state().index();
+        if self.was_restored(out) {
+            self.events.begin_at(index + 1);
+        }
+        self.applied = index;
         // What machines are to run is said before it is said that this replica leads, and needs the links.
         for output in out.iter() {
             if let Output::Leads(Some(term)) = output {
@@ -314,7 +339,6 @@ impl Replica {
                 Output::Stop { reason } => return Err(reason),
             }
         }
-        let index = self.server.state().index();
         self.events.newest.send_if_modified(|newest| std::mem::replace(newest, index) != index);
         self.settle_addresses();
         Ok(())

@@ -3,12 +3,13 @@
 use cell::live::What;
 use proto::event::{Events, Watch};
 use proto::explain::WhyQuery;
-use proto::reply::Reply;
+use proto::operate::ReplicaChange;
+use proto::reply::{Reply, Unserved, unserved_of};
 use proto::status::Consistency;
 use proto::wire;
 use tempfile::TempDir;
 
-use crate::client::{Daemon, Session, connect, free_address, job};
+use crate::client::{DEADLINE, Daemon, Session, cell, change, connect, free_address, job, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_followed_and_a_pending_task_is_explained() {
@@ -34,7 +35,7 @@ async fn events_are_followed_and_a_pending_task_is_explained() {
                 }
             }
         };
-        tokio::time::timeout(crate::client::DEADLINE, next).await.expect("it is told");
+        tokio::time::timeout(DEADLINE, next).await.expect("it is told");
     }
     assert_eq!(seen, ["web", "later"]);
     let from_the_future = wire::EventsRequest::from(Watch { from_index: 1 << 40, follow: false });
@@ -51,4 +52,59 @@ async fn events_are_followed_and_a_pending_task_is_explained() {
     let reply = client.why(query("web/7")).await.unwrap().into_inner();
     let reply: Reply<cell::live::view::Why> = reply.try_into().unwrap();
     assert!(reply.unwrap().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_entries_that_a_snapshot_stood_for_are_said_to_be_missing() {
+    let folder = TempDir::new().unwrap();
+    let (first, second) = (free_address(), free_address());
+    let _one = Daemon::alone(&folder.path().join("1"), &first);
+    let mut session = Session::open(&first, "admin").await;
+    session.ask(&first, job("web", 1)).await.unwrap();
+    let data = folder.path().join("2");
+    let joins = ["--listen", &second, "--join", &first, "--id", "2"];
+    let _two = Daemon::start(&[&["--data", data.to_str().unwrap()], &joins[..]].concat());
+    let mut client = connect(&second).await;
+    // Whoever follows it already hears that there is a hole, and so does whoever asks later.
+    let follow = wire::EventsRequest::from(Watch { from_index: 0, follow: true });
+    let mut stream = client.events(follow).await.unwrap().into_inner();
+    let add = ReplicaChange::Add { id: 2, address: second.clone(), client_address: second.clone() };
+    until("it is added", || change(&first, "admin", add.clone())).await;
+    until("it has the job", || async {
+        (cell(&second, Consistency::Stale).await.job_count == 1).then_some(())
+    })
+    .await;
+    let followed = async {
+        loop {
+            match stream.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("the stream ends as if nothing were missing"),
+                Err(status) => return status,
+            }
+        }
+    };
+    let followed = tokio::time::timeout(DEADLINE, followed).await.expect("it is told");
+    let from_the_start = wire::EventsRequest::from(Watch { from_index: 1, follow: false });
+    let asked = client.events(from_the_start).await.expect_err("it has no such events");
+    for status in [followed, asked] {
+        let Some(Unserved::NotInLog { oldest_index, newest_index }) = unserved_of(&status) else {
+            panic!("{status:?}");
+        };
+        assert!(1 < oldest_index && oldest_index <= newest_index + 1, "{status:?}");
+    }
+    // What comes after the snapshot is told.
+    let follow = wire::EventsRequest::from(Watch { from_index: 0, follow: true });
+    let mut stream = client.events(follow).await.unwrap().into_inner();
+    session.ask(&first, job("later", 1)).await.unwrap();
+    let told = async {
+        loop {
+            let events = Events::try_from(stream.message().await.unwrap().unwrap()).unwrap();
+            let is_it =
+                |what: &What| matches!(what, What::Submitted { job, .. } if **job == *"later");
+            if events.events.iter().any(|told| is_it(&told.event.what)) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, told).await.expect("it is told");
 }
