@@ -2,7 +2,7 @@
 
 use cell::borglet::TaskKey;
 use cell::live::view::{PhaseKind, Reason, Why, describe_left};
-use cell::live::{Phase, Rejected, State};
+use cell::live::{JobEnd, JobRecord, Phase, Rejected, State};
 use scheduler::why::{Change, Explanation, explain, waits_for_alloc};
 
 use crate::replica::Replica;
@@ -75,15 +75,37 @@ fn before(state: &State, id: cell::TaskId) -> Result<String, Vec<String>> {
         words.push(format!("it is pending again: {}", describe_left(left)));
     }
     if !job.waits_for.is_empty() {
-        let jobs = job.waits_for.iter().filter_map(|&uid| state.job_of(uid));
-        let names: Vec<&str> = jobs.map(cell::live::JobRecord::name).collect();
-        return Ok(format!("it waits until these jobs have finished: {}", names.join(", ")));
+        return Ok(held(state, job));
     }
     if *not_before > state.now() {
         let ms = not_before.since_ms(state.now());
         words.push(format!("it failed before and is not tried again for another {ms} ms"));
     }
     Err(words)
+}
+
+/// For whom a job waits, and whether that is in vain.
+fn held(state: &State, job: &JobRecord) -> String {
+    let jobs: Vec<&JobRecord> = job.waits_for.iter().filter_map(|&uid| state.job_of(uid)).collect();
+    let names: Vec<&str> = jobs.iter().map(|before| before.name()).collect();
+    let mut lines = vec![format!("it waits until these jobs have finished: {}", names.join(", "))];
+    lines.extend(jobs.iter().filter_map(|before| {
+        let (_, end) = before.ended?;
+        let how = match end {
+            JobEnd::Failed => "failed",
+            JobEnd::Killed => "was killed",
+            JobEnd::Finished => return None,
+        };
+        Some(format!("{} {how}, and will not finish", before.name()))
+    }));
+    if lines.len() > 1 {
+        lines.push(format!(
+            "so {0} never starts: kill it (`borgcfg kill {0}`), and submit it again without that in its \
+             `start_after`",
+            job.name()
+        ));
+    }
+    lines.join("\n")
 }
 
 /// `host` is what its hosts are.

@@ -1,6 +1,7 @@
 //! What happens in a cell, and why.
 
-use cell::live::What;
+use cell::live::view::Why;
+use cell::live::{Op, Rejected, What};
 use proto::event::{Events, Watch};
 use proto::explain::WhyQuery;
 use proto::operate::ReplicaChange;
@@ -10,6 +11,13 @@ use proto::wire;
 use tempfile::TempDir;
 
 use crate::client::{DEADLINE, Daemon, Session, cell, change, connect, free_address, job, until};
+
+async fn explained(address: &str, task: &str) -> Result<Why, Rejected> {
+    let query = WhyQuery { task: task.to_owned(), consistency: Consistency::Linearizable };
+    let message = wire::WhyRequest::try_from(query).unwrap();
+    let reply = connect(address).await.why(message).await.unwrap().into_inner();
+    Reply::<Why>::try_from(reply).unwrap().unwrap()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_followed_and_a_pending_task_is_explained() {
@@ -41,17 +49,9 @@ async fn events_are_followed_and_a_pending_task_is_explained() {
     let from_the_future = wire::EventsRequest::from(Watch { from_index: 1 << 40, follow: false });
     assert!(client.events(from_the_future).await.is_err());
 
-    let query = |task: &str| {
-        let consistency = Consistency::Linearizable;
-        wire::WhyRequest::try_from(WhyQuery { task: task.to_owned(), consistency }).unwrap()
-    };
-    let reply = client.why(query("web/0")).await.unwrap().into_inner();
-    let reply: Reply<cell::live::view::Why> = reply.try_into().unwrap();
-    let why = reply.unwrap().unwrap();
+    let why = explained(&address, "web/0").await.unwrap();
     assert_eq!((why.phase.name(), why.text.as_str()), ("pending", "there is no machine for it"));
-    let reply = client.why(query("web/7")).await.unwrap().into_inner();
-    let reply: Reply<cell::live::view::Why> = reply.try_into().unwrap();
-    assert!(reply.unwrap().is_err());
+    assert!(explained(&address, "web/7").await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,4 +107,26 @@ async fn events_of_entries_that_a_snapshot_stood_for_are_said_to_be_missing() {
         }
     };
     tokio::time::timeout(DEADLINE, told).await.expect("it is told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_waits_in_vain_is_told_so() {
+    let (folder, address) = (TempDir::new().unwrap(), free_address());
+    let _daemon = Daemon::alone(folder.path(), &address);
+    let mut session = Session::open(&address, "admin").await;
+    session.ask(&address, job("first", 1)).await.unwrap();
+    let Op::Submit { mut spec, is_alloc_set } = job("then", 1) else { unreachable!("it submits") };
+    spec.run.start_after = vec!["first".to_owned()];
+    session.ask(&address, Op::Submit { spec, is_alloc_set }).await.unwrap();
+    let why = explained(&address, "then/0").await.unwrap();
+    assert_eq!(why.text, "it waits until these jobs have finished: first");
+    session.ask(&address, Op::Kill { job: "first".to_owned(), indexes: None }).await.unwrap();
+    let why = explained(&address, "then/0").await.unwrap();
+    assert_eq!(
+        why.text,
+        "it waits until these jobs have finished: first\n\
+         first was killed, and will not finish\n\
+         so then never starts: kill it (`borgcfg kill then`), and submit it again without that in its \
+         `start_after`"
+    );
 }
