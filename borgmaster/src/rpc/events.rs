@@ -1,13 +1,15 @@
 //! The stream of events.
 
+use std::sync::Arc;
+
 use proto::event::{Events, Told, Watch};
 use proto::reply::Unserved;
 use proto::wire;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::{Service, Streamed};
+use super::{Service, Streamed, busy};
 
 /// So many events go into one reply.
 const COUNT_MAX: usize = 500;
@@ -22,9 +24,18 @@ struct Found {
 impl Service {
     pub(super) async fn watch(&self, watch: Watch) -> Result<Streamed<wire::EventsReply>, Status> {
         let Watch { from_index, follow } = watch;
-        let mut news = self.peek(|replica| replica.events.watch()).await?;
+        let Ok(place) = Arc::clone(&self.streams).try_acquire_owned() else {
+            return Err(busy().into());
+        };
+        let place = Arc::new(place);
+        let held = Arc::clone(&place);
+        let news = self.peek(move |replica| {
+            let _place = held;
+            replica.events.watch()
+        });
+        let mut news = news.await?;
         // Whether the log reaches back so far is said at once.
-        let mut found = self.find(from_index).await?.map_err(Status::from)?;
+        let mut found = self.find(from_index, &place).await?.map_err(Status::from)?;
         let (sender, receiver) = mpsc::channel(4);
         let service = self.clone();
         tokio::spawn(async move {
@@ -47,7 +58,7 @@ impl Service {
                         () = sender.closed() => return,
                     }
                 }
-                found = match service.find(next).await {
+                found = match service.find(next, &place).await {
                     Ok(Ok(found)) => found,
                     Ok(Err(unserved)) => return drop(sender.send(Err(unserved.into())).await),
                     Err(status) => return drop(sender.send(Err(status)).await),
@@ -57,8 +68,15 @@ impl Service {
         Ok(Box::pin(ReceiverStream::new(receiver)))
     }
 
-    async fn find(&self, from_index: u64) -> Result<Result<Found, Unserved>, Status> {
+    /// The stream's place goes with the question, as long as that is in the queue.
+    async fn find(
+        &self,
+        from_index: u64,
+        place: &Arc<OwnedSemaphorePermit>,
+    ) -> Result<Result<Found, Unserved>, Status> {
+        let place = Arc::clone(place);
         self.peek(move |replica| {
+            let _place = place;
             let newest_index = replica.server.state().index();
             let oldest_index = replica.events.oldest();
             let from = if from_index == 0 { oldest_index } else { from_index };

@@ -1,13 +1,36 @@
 //! Why a task is where it is, in words.
 
+use std::sync::Arc;
+
 use cell::borglet::TaskKey;
 use cell::live::view::{PhaseKind, Reason, Why, describe_left};
 use cell::live::{JobEnd, JobRecord, Phase, Rejected, State};
+use proto::explain::WhyQuery;
+use proto::reply::Reply;
 use scheduler::why::{Change, Explanation, explain, waits_for_alloc};
+use tokio::time::timeout;
+use tonic::Status;
 
+use super::{Service, WAIT_MAX, busy, stopping};
 use crate::replica::Replica;
 
-pub(super) fn why(replica: &mut Replica, name: &str) -> Result<Why, Rejected> {
+impl Service {
+    /// A question waits for its turn here, and not in the replica's queue, where all else would wait behind it.
+    pub(super) async fn explain(&self, query: WhyQuery) -> Result<Reply<Why>, Status> {
+        let WhyQuery { task, consistency } = query;
+        let Ok(_place) = self.whys_waiting.try_acquire() else { return Ok(Err(busy())) };
+        let turn = Arc::clone(&self.whys).acquire_owned();
+        let Ok(turn) = timeout(WAIT_MAX, turn).await else { return Ok(Err(busy())) };
+        let turn = Arc::new(turn.map_err(|_| stopping())?);
+        let question = move |replica: &mut Replica| {
+            let _turn = turn;
+            why(replica, &task)
+        };
+        self.ask(consistency, question).await
+    }
+}
+
+fn why(replica: &mut Replica, name: &str) -> Result<Why, Rejected> {
     let state = replica.server.state();
     let unknown = || Rejected::Unknown { kind: "task".to_owned(), name: name.to_owned() };
     let (job, index) = name.rsplit_once('/').ok_or_else(unknown)?;

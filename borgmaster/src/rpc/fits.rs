@@ -1,5 +1,7 @@
 //! How many more tasks of a job would fit, worked out apart from the replica's thread.
 
+use std::sync::Arc;
+
 use cell::JobKind;
 use cell::live::Rejected;
 use cell::live::view::Fits;
@@ -16,11 +18,14 @@ const COPY_COUNT_MAX: u32 = 100_000;
 impl Service {
     pub(super) async fn count_fits(&self, query: FitsQuery) -> Result<Reply<Fits>, Status> {
         let FitsQuery { spec, is_alloc_set, consistency } = query;
-        let Ok(permit) = std::sync::Arc::clone(&self.long).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&self.long).try_acquire_owned() else {
             return Ok(Err(busy()));
         };
+        let permit = Arc::new(permit);
+        let held = Arc::clone(&permit);
         let kind = if is_alloc_set { JobKind::AllocSet } else { JobKind::Job };
         let question = move |replica: &mut crate::replica::Replica| {
+            let _held = held;
             replica.server.core_mut().fits(&spec, kind)
         };
         let (request, policy, seed) = match self.ask(consistency, question).await? {

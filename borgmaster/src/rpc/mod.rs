@@ -38,6 +38,18 @@ use crate::replica::{Message, Replica};
 /// So many requests may be under way; beyond that a client hears that this replica is busy.
 const REQUEST_COUNT_MAX: usize = 8_192;
 
+/// The same of questions, apart from requests: neither keeps the other out.
+const READ_COUNT_MAX: usize = 4_096;
+
+/// The same of streams of events, each of which asks one question at a time.
+const STREAM_COUNT_MAX: usize = 1_024;
+
+/// So many tasks are explained at once: that is done by the replica's own thread, on a copy of the rooms.
+const WHY_COUNT_MAX: usize = 2;
+
+/// So many questions wait for that.
+const WHY_WAITING_COUNT_MAX: usize = 64;
+
 /// So many questions that take long are worked on at once: each keeps a core busy, and a copy of the cell.
 const LONG_COUNT_MAX: usize = 1;
 
@@ -58,6 +70,11 @@ type Streamed<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send
 pub(crate) struct Service {
     replica: Sender<Message>,
     room: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    /// For explanations, and for those that wait for one as well.
+    whys: Arc<Semaphore>,
+    whys_waiting: Arc<Semaphore>,
     /// For questions that take long, of which only so many are worked on at once.
     long: Arc<Semaphore>,
     channels: Arc<Mutex<BTreeMap<String, Channel>>>,
@@ -85,9 +102,17 @@ fn was_passed_on<T>(request: &Request<T>) -> bool {
 
 impl Service {
     pub(crate) fn new(replica: Sender<Message>) -> Self {
-        let room = Arc::new(Semaphore::new(REQUEST_COUNT_MAX));
-        let long = Arc::new(Semaphore::new(LONG_COUNT_MAX));
-        Self { replica, room, long, channels: Arc::default() }
+        let places = |count| Arc::new(Semaphore::new(count));
+        Self {
+            replica,
+            room: places(REQUEST_COUNT_MAX),
+            reads: places(READ_COUNT_MAX),
+            streams: places(STREAM_COUNT_MAX),
+            whys: places(WHY_COUNT_MAX),
+            whys_waiting: places(WHY_COUNT_MAX + WHY_WAITING_COUNT_MAX),
+            long: places(LONG_COUNT_MAX),
+            channels: Arc::default(),
+        }
     }
 
     /// Has the replica's thread do something with the state as it is.
@@ -111,6 +136,15 @@ impl Service {
         consistency: Consistency,
         ask: impl FnOnce(&mut Replica) -> T + Clone + Send + 'static,
     ) -> Result<Result<T, Unserved>, Status> {
+        // It goes with the question, which stays in the queue also where nobody waits for the answer any more.
+        let Ok(place) = Arc::clone(&self.reads).try_acquire_owned() else {
+            return Ok(Err(busy()));
+        };
+        let place = Arc::new(place);
+        let ask = move |replica: &mut Replica| {
+            let _place = place;
+            ask(replica)
+        };
         if consistency == Consistency::Stale {
             return self.peek(ask).await.map(Ok);
         }
@@ -274,9 +308,7 @@ impl Cell for Service {
         request: Request<wire::WhyRequest>,
     ) -> Result<Response<wire::WhyReply>, Status> {
         let query = proto::explain::WhyQuery::try_from(request.into_inner()).map_err(malformed)?;
-        let task = query.task;
-        let answer = self.ask(query.consistency, move |replica| explain::why(replica, &task));
-        let reply: Reply<cell::live::view::Why> = answer.await?;
+        let reply = self.explain(query).await?;
         wire::WhyReply::try_from(reply).map(Response::new).map_err(too_large)
     }
 
@@ -335,4 +367,110 @@ fn has_stopped_leading(reply: &wire::MutateReply) -> bool {
 
 fn invalid(field: &str, problem: &str) -> Rejected {
     Rejected::Invalid { field: field.to_owned(), problem: problem.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use cell::live::view::Question;
+    use crossbeam_channel::Receiver;
+    use proto::event::Watch;
+    use proto::explain::WhyQuery;
+    use proto::reply::unserved_of;
+
+    use super::*;
+
+    /// A service whose replica takes in nothing, with so many places each.
+    fn service(count: usize) -> (Service, Receiver<Message>) {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let places = |count| Arc::new(Semaphore::new(count));
+        let service = Service {
+            reads: places(count),
+            streams: places(count),
+            whys: places(count),
+            whys_waiting: places(2 * count),
+            ..Service::new(sender)
+        };
+        (service, receiver)
+    }
+
+    async fn until_queued(queue: &Receiver<Message>, count: usize) {
+        while queue.len() < count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn status_query() -> Request<wire::StatusRequest> {
+        let query = StatusQuery { consistency: Consistency::Stale, question: Question::Cell };
+        Request::new(query.try_into().unwrap())
+    }
+
+    fn why_query() -> Request<wire::WhyRequest> {
+        let query = WhyQuery { task: "web/0".to_owned(), consistency: Consistency::Stale };
+        Request::new(query.try_into().unwrap())
+    }
+
+    #[tokio::test]
+    async fn beyond_so_many_questions_a_replica_is_busy() {
+        let (service, queue) = service(2);
+        let asked: Vec<_> = (0..2)
+            .map(|_| {
+                let service = service.clone();
+                tokio::spawn(async move { service.status(status_query()).await })
+            })
+            .collect();
+        until_queued(&queue, 2).await;
+        // Whoever goes away leaves the question behind, which still counts.
+        asked[0].abort();
+        tokio::task::yield_now().await;
+        let reply = service.status(status_query()).await.unwrap().into_inner();
+        let reply: Reply<proto::status::Status> = reply.try_into().unwrap();
+        assert_eq!(reply, Err(busy()));
+        assert_eq!(queue.len(), 2);
+        // What was asked before makes room once it was looked at.
+        drop(queue.recv().unwrap());
+        let again = tokio::spawn(async move { service.status(status_query()).await });
+        until_queued(&queue, 2).await;
+        again.abort();
+    }
+
+    #[tokio::test]
+    async fn explanations_wait_for_their_turn_outside_of_the_queue() {
+        let (service, queue) = service(1);
+        let ask = || {
+            let service = service.clone();
+            tokio::spawn(async move { service.why(why_query()).await })
+        };
+        let busy_of = |reply: wire::WhyReply| {
+            let reply: Reply<cell::live::view::Why> = reply.try_into().unwrap();
+            assert_eq!(reply, Err(busy()));
+        };
+        let first = ask();
+        until_queued(&queue, 1).await;
+        let second = ask();
+        while service.whys_waiting.available_permits() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // No more than so many wait.
+        busy_of(service.why(why_query()).await.unwrap().into_inner());
+        // Not for ever, either.
+        busy_of(second.await.unwrap().unwrap().into_inner());
+        assert_eq!(queue.len(), 1, "the second one was never in the queue");
+        first.abort();
+    }
+
+    #[tokio::test]
+    async fn beyond_so_many_streams_of_events_a_replica_is_busy() {
+        let (service, queue) = service(1);
+        let watch =
+            || Request::new(wire::EventsRequest::from(Watch { from_index: 0, follow: true }));
+        let first = tokio::spawn({
+            let (service, watch) = (service.clone(), watch());
+            async move { service.events(watch).await.map(drop) }
+        });
+        until_queued(&queue, 1).await;
+        let Err(status) = service.events(watch()).await else { panic!("it is not busy") };
+        assert_eq!(unserved_of(&status), Some(busy()));
+        assert_eq!(queue.len(), 1);
+        first.abort();
+    }
 }

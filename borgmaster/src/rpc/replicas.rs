@@ -9,7 +9,7 @@ use proto::wire;
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
-use super::{Service, invalid, malformed, stopping, too_large, was_passed_on};
+use super::{Service, busy, invalid, malformed, stopping, too_large, was_passed_on};
 use crate::config::Place;
 use crate::replica::{Message, Replica};
 
@@ -21,7 +21,10 @@ impl Service {
         let is_last = was_passed_on(&request);
         let message = request.into_inner();
         let query = ReplicasQuery::try_from(message.clone()).map_err(malformed)?;
-        let reply = self.change(query).await?;
+        let reply = match self.reads.try_acquire() {
+            Ok(_permit) => self.change(query).await?,
+            Err(_) => Err(busy()),
+        };
         if let (Err(Unserved::NotLeader { leader_address: Some(address) }), false) =
             (&reply, is_last)
         {

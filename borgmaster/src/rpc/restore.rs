@@ -62,6 +62,10 @@ impl Service {
             return Err(nothing());
         };
         let start = Start { user, total_bytes, until_index, request };
+        let Ok(_permit) = self.room.try_acquire() else {
+            let reply: Reply<Restored> = Err(busy());
+            return wire::RestoreReply::try_from(reply).map(Response::new).map_err(too_large);
+        };
         let give_up = Instant::now() + WAIT_MAX;
         let reply = loop {
             match self.standing(&start).await? {
