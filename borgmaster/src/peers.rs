@@ -212,11 +212,4 @@ impl Replica for Service {
         }
         Ok(Response::new(wire::MessagesReply { received_count }))
     }
-
-    async fn snapshot(
-        &self,
-        _: Request<Streaming<wire::SnapshotChunk>>,
-    ) -> Result<Response<wire::SnapshotReply>, Status> {
-        Err(Status::unimplemented("snapshots travel in parts, as messages"))
-    }
 }

@@ -68,8 +68,8 @@ const _: () = assert!(
 /// The most consensus messages in one envelope.
 pub const ENVELOPE_COUNT_MAX: usize = 1_000;
 
-/// The most bytes in a piece of a file or a snapshot. A part of what tonic takes by default, and large
-/// enough that the overhead of a message does not count.
+/// The most bytes in a piece of a file. A part of what tonic takes by default, and large enough that the
+/// overhead of a message does not count.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// The largest amount of a resource: the scheduler's scores keep no larger one exact.

@@ -16,7 +16,7 @@ use proto::limits::AMOUNT_MAX;
 use proto::link::{FromMachine, MasterMessage, ToMachine};
 use proto::mutate::Mutation;
 use proto::operate::*;
-use proto::peer::{Envelope, Route, SnapshotChunk};
+use proto::peer::{Envelope, Route};
 use proto::reply::{Reply, Unserved};
 use proto::status::{Consistency, Status, StatusQuery};
 
@@ -664,16 +664,4 @@ fn route() -> BoxedStrategy<Route> {
 
 pub(crate) fn envelope() -> BoxedStrategy<Envelope> {
     (route(), vec(data(), 0..4)).prop_map(|(route, messages)| Envelope { route, messages }).boxed()
-}
-
-pub(crate) fn snapshot_chunk() -> BoxedStrategy<SnapshotChunk> {
-    (route(), prop_oneof![Just(0), 1..1_u64 << 40], data(), 0..100_u64)
-        .prop_map(|(route, offset, data, more)| SnapshotChunk {
-            route,
-            message: if offset == 0 { vec![1, 2, 3] } else { Vec::new() },
-            offset,
-            total_bytes: offset + data.len() as u64 + more,
-            data,
-        })
-        .boxed()
 }

@@ -14,7 +14,7 @@ use proto::limits::{
 use proto::link::{FromMachine, ToMachine, batches, read_from_borglet};
 use proto::mutate::Mutation;
 use proto::operate::{ReplicasQuery, RestorePart};
-use proto::peer::{Envelope, Route, SnapshotChunk};
+use proto::peer::{Envelope, Route};
 use proto::reply::Reply;
 use proto::status::{Status, StatusQuery};
 use proto::{WireError, wire};
@@ -298,10 +298,6 @@ fn what_operators_and_replicas_send() {
     check_envelope("envelope", &|it| it.cell.clear(), "cell", "missing");
     check_envelope("envelope", &|it| it.from = 0, "from", "missing");
     check_envelope("envelope", &|it| it.to = it.from, "to", "sender");
-    let check_chunk = check::<SnapshotChunk, wire::SnapshotChunk>;
-    check_chunk("snapshot-first", &|it| it.total_bytes = 1, "offset", "ends after");
-    check_chunk("snapshot-first", &|it| it.message.clear(), "message", "first piece");
-    check_chunk("snapshot-later", &|it| it.offset = u64::MAX, "offset", "ends after");
 }
 
 #[test]

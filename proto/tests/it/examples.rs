@@ -13,7 +13,7 @@ use proto::explain::{FitsQuery, WhyQuery};
 use proto::link::{FromMachine, MasterMessage, ToMachine};
 use proto::mutate::Mutation;
 use proto::operate::*;
-use proto::peer::{Envelope, Route, SnapshotChunk};
+use proto::peer::{Envelope, Route};
 use proto::reply::{Reply, Unserved};
 use proto::status::{Consistency, Status, StatusQuery};
 use proto::wire;
@@ -490,9 +490,6 @@ fn others() -> Vec<Example> {
         client_address: text("10.0.0.4:6000"),
     };
     let route = || Route { cell: text("cell"), from: 1, to: 2 };
-    let (message, total_bytes) = (vec![1, 2, 255], 6);
-    let piece = SnapshotChunk { route: route(), message, offset: 0, total_bytes, data: vec![3; 4] };
-    let rest = SnapshotChunk { offset: 4, message: Vec::new(), data: vec![4; 2], ..piece.clone() };
     let forbidden = || Rejected::Forbidden { user: user(), capability: text("machines") };
     let chunk = || FileChunk(vec![1, 2, 255]);
     examples! {
@@ -542,11 +539,8 @@ fn others() -> Vec<Example> {
         "replicas-no-leader": ReplicasReply = Err(Unserved::NotLeader { leader_address: None }),
         "envelope": Envelope =
             Envelope { route: route(), messages: vec![vec![1, 2, 255], vec![4]] },
-        "snapshot-first": SnapshotChunk = piece,
-        "snapshot-later": SnapshotChunk = rest,
         // Nothing but numbers and lists, and so the same in the cell.
         "messages-reply": MessagesReply = wire::MessagesReply { received_count: 300 },
-        "snapshot-reply": SnapshotReply = wire::SnapshotReply { received_bytes: 300 },
         "from-master": FromMaster =
             wire::FromMaster { messages: vec![wire::ToMachine::default(); 2] },
         "from-borglet": FromBorglet =

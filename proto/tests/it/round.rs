@@ -55,7 +55,6 @@ round_trips! {
     replicas_query: any::replicas_query() => wire::ReplicasRequest,
     replicas_reply: any::reply(any::replica_list()) => wire::ReplicasReply,
     envelope: any::envelope() => wire::Envelope,
-    snapshot_chunk: any::snapshot_chunk() => wire::SnapshotChunk,
 }
 
 proptest! {
