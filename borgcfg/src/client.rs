@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use cell::live::view::{Answer, JobStatus, Page, Paging, Question};
+use cell::live::view::{Answer, CellStatus, JobStatus, Page, Paging, Question};
 use cell::live::{Done, Op, Rejected, Request};
 use proto::WireError;
 use proto::limits::{MESSAGE_BYTES_MAX, PAGE_COUNT_MAX};
@@ -253,6 +253,11 @@ impl Client {
         }
     }
 
+    /// Asks the replica at this address from now on, as long as it answers.
+    pub(crate) fn follow(&mut self, leader: String) {
+        self.leader = Some(leader);
+    }
+
     async fn service(&mut self) -> Result<Service, String> {
         let address = self.address().to_owned();
         if let Some((at, service)) = &self.connected
@@ -274,6 +279,14 @@ impl Client {
             async move { answer(service.status(message).await) }
         })
         .await
+    }
+
+    /// Asks about the cell as a whole.
+    pub(crate) async fn cell(&mut self) -> Result<CellStatus, Failure> {
+        let Answer::Cell(cell) = self.status(Question::Cell).await?.answer else {
+            return Err(another_answer());
+        };
+        Ok(*cell)
     }
 
     /// Asks about a job.

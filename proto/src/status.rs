@@ -3,7 +3,7 @@
 use cell::borglet::Incarnation;
 use cell::live::view::{
     Answer, CellStatus, Filter, JobStatus, MachineStatus, Page, Paging, PhaseCounts, PhaseKind,
-    Question, QuotaStatus, Rollout, Room, TaskStatus,
+    PlanningStatus, Question, QuotaStatus, Rollout, Room, TaskStatus,
 };
 use cell::live::{Health, Timestamp};
 use cell::{Priority, live};
@@ -423,6 +423,60 @@ impl TryFrom<wire::QuotaStatus> for QuotaStatus {
     }
 }
 
+impl From<PlanningStatus> for wire::cell_status::Planning {
+    fn from(own: PlanningStatus) -> Self {
+        let PlanningStatus {
+            replica,
+            term,
+            pass_count,
+            conflicted_count,
+            examined_count,
+            placed_count,
+            refused_count,
+            staleness_entries_sum,
+            staleness_entries_max,
+        } = own;
+        Self {
+            replica,
+            term,
+            pass_count,
+            conflicted_count,
+            examined_count,
+            placed_count,
+            refused_count,
+            staleness_entries_sum,
+            staleness_entries_max,
+        }
+    }
+}
+
+impl From<wire::cell_status::Planning> for PlanningStatus {
+    fn from(message: wire::cell_status::Planning) -> Self {
+        let wire::cell_status::Planning {
+            replica,
+            term,
+            pass_count,
+            conflicted_count,
+            examined_count,
+            placed_count,
+            refused_count,
+            staleness_entries_sum,
+            staleness_entries_max,
+        } = message;
+        Self {
+            replica,
+            term,
+            pass_count,
+            conflicted_count,
+            examined_count,
+            placed_count,
+            refused_count,
+            staleness_entries_sum,
+            staleness_entries_max,
+        }
+    }
+}
+
 impl TryFrom<CellStatus> for wire::CellStatus {
     type Error = WireError;
 
@@ -442,6 +496,7 @@ impl TryFrom<CellStatus> for wire::CellStatus {
             tasks: Some(own.tasks.into()),
             session_count: own.session_count,
             settings: write_settings("settings", &own.settings)?,
+            planning: own.planning.map(Into::into),
         })
     }
 }
@@ -465,6 +520,7 @@ impl TryFrom<wire::CellStatus> for CellStatus {
             tasks: required("tasks", message.tasks)?.into(),
             session_count: message.session_count,
             settings: read_settings("settings", message.settings)?,
+            planning: message.planning.map(Into::into),
         })
     }
 }

@@ -93,7 +93,7 @@ pub(crate) async fn run(
     output::answer(options.json, &list, of_replicas)
 }
 
-async fn list(client: &mut Client) -> Result<ReplicaList, Failure> {
+pub(super) async fn list(client: &mut Client) -> Result<ReplicaList, Failure> {
     ask(client, "nobody", ReplicaChange::List, Repeat::Freely).await
 }
 

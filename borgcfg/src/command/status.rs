@@ -6,11 +6,15 @@ use cell::JobKind;
 use cell::live::JobEnd;
 use cell::live::Timestamp;
 use cell::live::view::{
-    Answer, CellStatus, Filter, JobStatus, PhaseCounts, PhaseKind, Question, TaskStatus,
+    Answer, CellStatus, Filter, JobStatus, PhaseCounts, PhaseKind, PlanningStatus, Question,
+    TaskStatus,
 };
 use clap::Args;
+use proto::operate::ReplicaRole;
+use proto::status::Consistency;
 use serde::Serialize;
 
+use super::replicas;
 use crate::args::{Options, user};
 use crate::client::{Client, another_answer};
 use crate::failure::Failure;
@@ -77,13 +81,11 @@ pub(crate) async fn run(
         Filter { job: job.clone(), user: owner.clone(), phase: *phase, machine: machine.clone() };
     match job {
         None => {
-            let Answer::Cell(cell) = client.status(Question::Cell).await?.answer else {
-                return Err(another_answer());
-            };
+            let cell = cell_of_leader(client).await?;
             let question = |paging| Question::Jobs(filter.clone(), paging);
             let read = |answer| if let Answer::Jobs(page) = answer { Some(page) } else { None };
             let (jobs, has_more) = client.list(limit, question, read).await?;
-            answer(options.json, &CellReport { cell: *cell, jobs, has_more }, of_cell)
+            answer(options.json, &CellReport { cell, jobs, has_more }, of_cell)
         }
         Some(name) if *spec => {
             let Answer::Spec(spec) = client.status(Question::Spec(name.clone())).await?.answer
@@ -107,6 +109,19 @@ pub(crate) async fn run(
     }
 }
 
+/// The cell, with what the replica that leads counts; as the asked one has it if only that is wanted.
+async fn cell_of_leader(client: &mut Client) -> Result<CellStatus, Failure> {
+    let cell = client.cell().await?;
+    if cell.planning.is_some() || client.consistency() == Consistency::Stale {
+        return Ok(cell);
+    }
+    let list = replicas::list(client).await?;
+    let leader = list.replicas.into_iter().find(|it| it.role == ReplicaRole::Leader);
+    let Some(leader) = leader else { return Ok(cell) };
+    client.follow(leader.client_address);
+    client.cell().await
+}
+
 /// The line below a list that is not whole.
 pub(crate) fn more(has_more: bool) -> &'static str {
     if has_more { "\nand more: --limit N lists so many, --json all" } else { "" }
@@ -115,6 +130,7 @@ pub(crate) fn more(has_more: bool) -> &'static str {
 fn of_cell(report: &CellReport) -> String {
     let CellReport { cell, jobs, has_more } = report;
     let mut text = of_totals(cell);
+    text.push_str(&format!("\n{}", of_planning(cell.planning)));
     if cell.is_mass_loss {
         text.push_str(
             "\nso many machines are down that it is more likely the network: nothing is moved off them",
@@ -178,6 +194,30 @@ fn of_totals(cell: &CellStatus) -> String {
         cell.index,
         show::count(cell.job_count, "job"),
         show::count(cell.alloc_set_count, "alloc set"),
+    )
+}
+
+/// How well plans do: who counted, how much was in vain, and how old plans are.
+fn of_planning(planning: Option<PlanningStatus>) -> String {
+    let Some(planning) = planning else {
+        return "passes are counted by the replica that leads, and another one was asked"
+            .to_owned();
+    };
+    let PlanningStatus { replica, term, pass_count, conflicted_count, .. } = planning;
+    let PlanningStatus { placed_count, refused_count, staleness_entries_sum, .. } = planning;
+    let planned = placed_count + refused_count;
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let share = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
+    format!(
+        "since replica {replica} leads (term {term}): passes {}; assignments {}, of them refused {} ({:.1} % \
+         wasted work), conflicts {}; plans {:.1} log entries old, at most {}",
+        show::grouped(pass_count),
+        show::grouped(planned),
+        show::grouped(refused_count),
+        100.0 * share(refused_count, planned),
+        show::grouped(conflicted_count),
+        share(staleness_entries_sum, pass_count),
+        show::grouped(planning.staleness_entries_max),
     )
 }
 

@@ -15,6 +15,12 @@ fn a_job_is_submitted_runs_is_explained_and_killed() {
     let line = table.lines().find(|line| line.starts_with("hello ")).unwrap();
     assert!(line.contains("ann") && line.contains("50 free") && line.contains("running"), "{line}");
 
+    assert!(table.contains("\nsince replica 1 leads (term "), "{table}");
+    assert!(table.contains("; assignments 3, of them refused 0 (0.0 % wasted work)"), "{table}");
+    let planning = cell.borgcfg(&["status", "--json"]).json()["cell"]["planning"].clone();
+    assert_eq!((&planning["replica"], &planning["placed_count"]), (&1.into(), &3.into()));
+    assert!(planning["pass_count"].as_u64() > Some(0), "{planning}");
+
     let report = cell.borgcfg(&["status", "hello", "--json"]).json();
     assert_eq!(report["job"]["counts"]["running"], 3);
     let tasks = report["tasks"].as_array().unwrap();

@@ -14,6 +14,13 @@ fn the_leader_is_killed_and_the_job_goes_on() {
     };
     let old = until("there is a leader", || leader(&cell.at));
     let position = cell.addresses.iter().position(|address| *address == old).unwrap();
+    // Whichever is asked, what the leader counts is told; a follower by itself has counted nothing.
+    let follower = &cell.addresses[(position + 1) % 3];
+    let planning = borgcfg(follower, &["status", "--json"]).json()["cell"]["planning"].clone();
+    assert_eq!(planning["replica"], position + 1);
+    assert!(planning["placed_count"].as_u64() > Some(0), "{planning}");
+    let stale = borgcfg(follower, &["status", "--stale"]).out();
+    assert!(stale.contains("\npasses are counted by the replica that leads"), "{stale}");
     let before = cell.borgcfg(&["status", "hello", "--json"]).json();
     cell.masters[position].kill();
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use borgmaster_replica::server::Answer;
-use cell::live::Rejected;
+use cell::live::{Rejected, view};
 use crossbeam_channel::Sender;
 use proto::explain::FitsQuery;
 use proto::limits::MESSAGE_BYTES_MAX;
@@ -297,7 +297,11 @@ impl Cell for Service {
         let answer = self.ask(consistency, move |replica| {
             let state = replica.server.state();
             let index = state.index();
-            state.answer(&question).map(|answer| proto::status::Status { index, answer })
+            let mut answer = state.answer(&question)?;
+            if let view::Answer::Cell(cell) = &mut answer {
+                cell.planning = planning(replica);
+            }
+            Ok(proto::status::Status { index, answer })
         });
         let reply: Reply<proto::status::Status> = answer.await?;
         wire::StatusReply::try_from(reply).map(Response::new).map_err(too_large)
@@ -352,6 +356,23 @@ impl Cell for Service {
     ) -> Result<Response<wire::ReplicasReply>, Status> {
         self.serve_replicas(request).await
     }
+}
+
+/// What the replica counts of its passes, if it leads.
+fn planning(replica: &Replica) -> Option<view::PlanningStatus> {
+    let core = replica.server.core();
+    let (stats, term) = (core.stats()?, core.term()?);
+    Some(view::PlanningStatus {
+        replica: replica.server.node().id(),
+        term,
+        pass_count: stats.pass_count,
+        conflicted_count: stats.conflicted_pass_count,
+        examined_count: stats.examined_count,
+        placed_count: stats.placed_count,
+        refused_count: stats.refused.values().sum(),
+        staleness_entries_sum: stats.staleness_entries_sum,
+        staleness_entries_max: stats.staleness_entries_max,
+    })
 }
 
 fn unknown() -> Status {

@@ -444,24 +444,45 @@ fn quota_status() -> BoxedStrategy<QuotaStatus> {
         .boxed()
 }
 
+fn planning_status() -> BoxedStrategy<PlanningStatus> {
+    any::<[u64; 9]>()
+        .prop_map(|numbers| PlanningStatus {
+            replica: numbers[0],
+            term: numbers[1],
+            pass_count: numbers[2],
+            conflicted_count: numbers[3],
+            examined_count: numbers[4],
+            placed_count: numbers[5],
+            refused_count: numbers[6],
+            staleness_entries_sum: numbers[7],
+            staleness_entries_max: numbers[8],
+        })
+        .boxed()
+}
+
 fn cell_status() -> BoxedStrategy<CellStatus> {
     let numbers = any::<[u32; 7]>();
-    (name(), time(), any::<(u64, u128, bool)>(), numbers, counts(), settings())
-        .prop_map(|(name, now, (index, hash, is_mass_loss), numbers, tasks, settings)| CellStatus {
-            name,
-            now,
-            index,
-            hash,
-            machine_count: numbers[0],
-            machine_down_count: numbers[1],
-            machine_drained_count: numbers[2],
-            is_mass_loss,
-            job_count: numbers[3],
-            alloc_set_count: numbers[4],
-            ended_count: numbers[5],
-            tasks,
-            session_count: numbers[6],
-            settings,
+    let whole = (any::<(u64, u128, bool)>(), option::of(planning_status()));
+    (name(), time(), whole, numbers, counts(), settings())
+        .prop_map(|(name, now, (whole, planning), numbers, tasks, settings)| {
+            let (index, hash, is_mass_loss) = whole;
+            CellStatus {
+                name,
+                now,
+                index,
+                hash,
+                machine_count: numbers[0],
+                machine_down_count: numbers[1],
+                machine_drained_count: numbers[2],
+                is_mass_loss,
+                job_count: numbers[3],
+                alloc_set_count: numbers[4],
+                ended_count: numbers[5],
+                tasks,
+                session_count: numbers[6],
+                settings,
+                planning,
+            }
         })
         .boxed()
 }

@@ -355,7 +355,20 @@ fn statuses() -> Vec<Example> {
         tasks: counts(),
         session_count: 7,
         settings: settings(),
+        planning: None,
     };
+    let planning = PlanningStatus {
+        replica: 2,
+        term: 5,
+        pass_count: 300,
+        conflicted_count: 3,
+        examined_count: 20_000,
+        placed_count: 12_000,
+        refused_count: 12,
+        staleness_entries_sum: 700,
+        staleness_entries_max: 40,
+    };
+    let leads = CellStatus { planning: Some(planning), ..cell.clone() };
     let jobs = vec![
         job(JobKind::Job, JobEnd::Finished),
         job(JobKind::AllocSet, JobEnd::Failed),
@@ -383,6 +396,7 @@ fn statuses() -> Vec<Example> {
         "status-quota": StatusReply =
             status(Answer::Quotas(page(vec![quota(Some(amounts(9))), quota(None)]))),
         "status-cell": StatusReply = status(Answer::Cell(Box::new(cell))),
+        "status-cell-leads": StatusReply = status(Answer::Cell(Box::new(leads))),
         "status-spec": StatusReply = status(Answer::Spec(spec())),
         "status-unknown": StatusReply = Ok(Err(unknown)),
         "status-busy": StatusReply = Err(Unserved::Busy { retry_after_ms: 250 }),

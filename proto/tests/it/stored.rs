@@ -18,13 +18,14 @@ const STORED: &str = include_str!("../wire.hex");
 
 /// Examples that hold the text of a spec or of settings. How that is written is not the wire's: a newer
 /// version may add a field to it, and still reads what was stored.
-const TEXTS: [&str; 8] = [
+const TEXTS: [&str; 9] = [
     "submit",
     "submit-alloc-set",
     "update",
     "add-machines",
     "configure",
     "status-cell",
+    "status-cell-leads",
     "status-spec",
     "ask-fits",
 ];

@@ -153,6 +153,7 @@ impl State {
             tasks: PhaseCounts::default(),
             session_count: count(self.sessions.iter()),
             settings: self.settings.clone(),
+            planning: None,
         };
         for (_, job) in self.jobs() {
             match (job.ended, job.kind) {

@@ -288,6 +288,32 @@ pub struct CellStatus {
     pub session_count: u32,
     /// Its settings.
     pub settings: Settings,
+    /// What was counted of its passes; `None`: whoever answers does not lead, and counts nothing.
+    pub planning: Option<PlanningStatus>,
+}
+
+/// What a replica that leads has counted of its passes since it leads: how often plans came too late (Omega,
+/// EuroSys '13, §4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PlanningStatus {
+    /// Which replica.
+    pub replica: u64,
+    /// Since when it leads.
+    pub term: u64,
+    /// Passes planned.
+    pub pass_count: u64,
+    /// Proposals of passes from which at least one assignment was refused.
+    pub conflicted_count: u64,
+    /// Tasks that passes looked at, placed or not.
+    pub examined_count: u64,
+    /// Assignments that were carried out.
+    pub placed_count: u64,
+    /// Assignments that were refused, as the state had moved on: the work on them was wasted.
+    pub refused_count: u64,
+    /// How many entries the log went on by while a pass was planned: the sum over all passes.
+    pub staleness_entries_sum: u64,
+    /// The most that it was.
+    pub staleness_entries_max: u64,
 }
 
 /// Narrows a list down; what is `None` does not.
