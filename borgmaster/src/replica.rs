@@ -87,6 +87,8 @@ pub(crate) struct Replica {
     checkpoints: Sender<Box<CheckpointRequest>>,
     addresses: BTreeMap<u64, String>,
     promote_ticks: u32,
+    /// Of which voter a learner takes the place once it has the log; forgotten where this one leads no longer.
+    replacing: BTreeMap<u64, u64>,
     /// The last entry that was applied when outputs were followed last.
     applied: u64,
 }
@@ -185,6 +187,7 @@ impl Replica {
             checkpoints,
             addresses: BTreeMap::new(),
             promote_ticks: 0,
+            replacing: BTreeMap::new(),
             applied,
         }
     }
@@ -331,6 +334,7 @@ impl Replica {
                 }
                 Output::Leads(None) => {
                     tracing::info!("no longer leads");
+                    self.replacing.clear();
                     if self.server.node().leads().is_none() {
                         self.links.stop();
                     }
@@ -377,10 +381,37 @@ impl Replica {
             return;
         }
         self.promote_ticks = 0;
-        for id in self.server.node().members().learners.clone() {
-            let change = Membership::Promote { id };
+        let members = self.server.node().members().clone();
+        self.replacing
+            .retain(|new, old| members.learners.contains(new) && members.voters.contains(old));
+        for id in members.learners {
+            let change = match self.replacing.get(&id) {
+                Some(&old) if self.would_hold(old, id) => Membership::Replace { new: id, old },
+                Some(_) => continue,
+                None => Membership::Promote { id },
+            };
             let token = self.token(Waiting::Nobody);
             self.server.input(now(), Input::Membership { token, change }, out);
         }
+    }
+
+    /// Has a learner take the place of a voter once it has the log; whether it is a learner, and this one leads.
+    pub(crate) fn replace(&mut self, old: u64, new: u64) -> bool {
+        let node = self.server.node();
+        let is_learner = node.leads().is_some() && node.members().learners.contains(&new);
+        if is_learner {
+            self.replacing.insert(new, old);
+        }
+        is_learner
+    }
+
+    /// Whether, with a learner in the place of a voter, those that were heard lately are a majority.
+    fn would_hold(&self, old: u64, new: u64) -> bool {
+        let node = self.server.node();
+        let voters = &node.members().voters;
+        let is_heard =
+            |id: &u64| *id == node.id() || node.progress(*id).is_some_and(|(_, is_heard)| is_heard);
+        let then = voters.iter().copied().filter(|&id| id != old).chain([new]);
+        then.filter(is_heard).count() * 2 > voters.len()
     }
 }

@@ -80,6 +80,17 @@ pub enum ReplicaChange {
         /// Its number; `None`: whichever is best.
         to: Option<u64>,
     },
+    /// A new one takes the place of a voter: a learner at first, and in one step once it has caught up.
+    Replace {
+        /// The voter's number.
+        old: u64,
+        /// The number of the new one, never used before in this cell.
+        new: u64,
+        /// Where the others reach it, `HOST:PORT`.
+        address: String,
+        /// Where clients reach it, `HOST:PORT`.
+        client_address: String,
+    },
 }
 
 /// What a replica is.
@@ -230,7 +241,7 @@ impl TryFrom<ReplicasQuery> for wire::ReplicasRequest {
     type Error = WireError;
 
     fn try_from(own: ReplicasQuery) -> Result<Self, WireError> {
-        use wire::replicas_request::{Add, List, Remove, Transfer, What};
+        use wire::replicas_request::{Add, List, Remove, Replace, Transfer, What};
         let what = match own.change {
             ReplicaChange::List => What::List(List {}),
             ReplicaChange::Add { id: number, address, client_address } => What::Add(Add {
@@ -244,6 +255,14 @@ impl TryFrom<ReplicasQuery> for wire::ReplicasRequest {
             ReplicaChange::Transfer { to } => {
                 let to = to.map(|to| id("transfer.to", to)).transpose()?;
                 What::Transfer(Transfer { to })
+            }
+            ReplicaChange::Replace { old, new, address, client_address } => {
+                What::Replace(Replace {
+                    old: id("replace.old", old)?,
+                    new: id("replace.new", new)?,
+                    address: name("replace.address", address)?,
+                    client_address: name("replace.client_address", client_address)?,
+                })
             }
         };
         Ok(Self { user: name("user", own.user)?, what: Some(what) })
@@ -267,6 +286,12 @@ impl TryFrom<wire::ReplicasRequest> for ReplicasQuery {
                 let to = it.to.map(|to| id("transfer.to", to)).transpose()?;
                 ReplicaChange::Transfer { to }
             }
+            What::Replace(it) => ReplicaChange::Replace {
+                old: id("replace.old", it.old)?,
+                new: id("replace.new", it.new)?,
+                address: name("replace.address", it.address)?,
+                client_address: name("replace.client_address", it.client_address)?,
+            },
         };
         Ok(Self { user: name("user", message.user)?, change })
     }

@@ -47,6 +47,26 @@ enum Change {
         #[arg(long, value_name = "HOST:PORT", value_parser = address)]
         client: Option<String>,
     },
+    /// Put a new one, which has to run, in the place of another, as one whose disk is lost
+    ///
+    /// It learns the log at first, and takes the other's place in one step once it has it; stop that one
+    /// afterwards. If another replica comes to lead before, both take part: then `replicas remove OLD`.
+    ///
+    /// Example: borgcfg replicas replace 3 4 127.0.0.1:7104
+    Replace {
+        /// The number of the one that goes
+        #[arg(value_name = "OLD", value_parser = clap::value_parser!(u64).range(1..))]
+        old: u64,
+        /// The number of the new one, never used before in this cell
+        #[arg(value_name = "NEW", value_parser = clap::value_parser!(u64).range(1..))]
+        new: u64,
+        /// Where the other replicas reach it
+        #[arg(value_name = "HOST:PORT", value_parser = address)]
+        address: String,
+        /// Where clients reach it, if that is elsewhere
+        #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+        client: Option<String>,
+    },
     /// Remove one; stop it afterwards
     ///
     /// Example: borgcfg replicas remove 4
@@ -80,6 +100,10 @@ pub(crate) async fn run(
             let client_address = client.unwrap_or_else(|| address.clone());
             ReplicaChange::Add { id, address, client_address }
         }
+        Some(Change::Replace { old, new, address, client }) => {
+            let client_address = client.unwrap_or_else(|| address.clone());
+            ReplicaChange::Replace { old, new, address, client_address }
+        }
         Some(Change::Remove { id }) => ReplicaChange::Remove { id },
         Some(Change::Transfer { to }) => ReplicaChange::Transfer { to },
     };
@@ -88,6 +112,7 @@ pub(crate) async fn run(
         ReplicaChange::Transfer { to } => transfer(client, user, to).await?,
         change @ (ReplicaChange::List
         | ReplicaChange::Add { .. }
+        | ReplicaChange::Replace { .. }
         | ReplicaChange::Remove { .. }) => ask(client, user, change, Repeat::IfNotDone).await?,
     };
     output::answer(options.json, &list, of_replicas)

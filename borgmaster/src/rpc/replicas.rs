@@ -63,6 +63,10 @@ impl Service {
                 Membership::AddLearner { id, address: place.to_text() }
             }
             ReplicaChange::Remove { id } => Membership::Remove { id },
+            ReplicaChange::Replace { old, new, address, client_address } => {
+                let place = Place { client: client_address, peer: address };
+                return self.replace(old, new, &place).await;
+            }
             ReplicaChange::Transfer { to } => {
                 let to = match to {
                     Some(to) => Some(to),
@@ -82,6 +86,42 @@ impl Service {
                 return self.list().await;
             }
         };
+        self.change_members(change).await
+    }
+
+    /// One that is no learner yet becomes one; the replica that leads puts it in the other's place once it has
+    /// the log.
+    async fn replace(
+        &self,
+        old: u64,
+        new: u64,
+        place: &Place,
+    ) -> Result<Reply<ReplicaList>, Status> {
+        let (is_voter, is_learner) = self
+            .peek(move |replica| {
+                let members = replica.server.node().members();
+                (members.voters.contains(&old), members.learners.contains(&new))
+            })
+            .await?;
+        if !is_voter {
+            return Ok(Ok(Err(invalid("replace.old", "that replica does not vote"))));
+        }
+        if !is_learner {
+            let add = Membership::AddLearner { id: new, address: place.to_text() };
+            let reply = self.change_members(add).await?;
+            if !matches!(reply, Ok(Ok(_))) {
+                return Ok(reply);
+            }
+        }
+        if !self.peek(move |replica| replica.replace(old, new)).await? {
+            let problem =
+                "it votes already, or another replica leads by now: see `borgcfg replicas`";
+            return Ok(Ok(Err(invalid("replace.new", problem))));
+        }
+        self.list().await
+    }
+
+    async fn change_members(&self, change: Membership) -> Result<Reply<ReplicaList>, Status> {
         let (reply, answer) = oneshot::channel();
         self.replica.send(Message::Membership { change, reply }).map_err(|_| stopping())?;
         match answer.await.map_err(|_| stopping())? {

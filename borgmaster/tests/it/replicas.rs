@@ -1,6 +1,6 @@
 //! A replica that joins.
 
-use proto::operate::{ReplicaChange, ReplicaRole};
+use proto::operate::{ReplicaChange, ReplicaList, ReplicaRole};
 use proto::status::Consistency;
 use tempfile::TempDir;
 
@@ -72,4 +72,47 @@ async fn a_replica_is_not_removed_while_the_rest_would_be_no_majority() {
     until("it is removed", || change(address, "ada", ReplicaChange::Remove { id: gone })).await;
     let list = change(address, "ada", ReplicaChange::List).await.unwrap();
     assert!(list.replicas.iter().any(|it| it.id == other), "it was not removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_replica_takes_the_place_of_one_that_is_gone() {
+    let mut three = Three::start();
+    let first = leader(three.address(1)).await;
+    let (gone, other) = (1 + first % 3, 1 + (first + 1) % 3);
+    let at = three.address(first).to_owned();
+    let mut session = Session::open(&at, "ada").await;
+    session.ask(&at, job("web", 1)).await.unwrap();
+    three.kill(gone);
+    let address = free_address();
+    let replace = |old| ReplicaChange::Replace {
+        old,
+        new: 4,
+        address: address.clone(),
+        client_address: address.clone(),
+    };
+    assert_eq!(change(&at, "ada", replace(7)).await, None, "there is no replica 7");
+
+    let data = three.data(4);
+    let joins = ["--listen", &address, "--join", &at, "--id", "4"];
+    let _four = Daemon::start(&[&["--data", data.to_str().unwrap()], &joins[..]].concat());
+    connect(&address).await;
+    let voters = |list: &ReplicaList| {
+        let votes = list.replicas.iter().filter(|it| it.role != ReplicaRole::Learner);
+        votes.map(|it| it.id).collect::<Vec<_>>()
+    };
+    let list = until("it learns", || change(&at, "ada", replace(gone))).await;
+    assert_eq!(voters(&list), [1, 2, 3], "one that does not have the log yet replaces nobody");
+    until("it has taken the place", || async {
+        let list = change(&at, "ada", ReplicaChange::List).await?;
+        let now = voters(&list);
+        // Both are never there at once.
+        assert!(now.len() == 3, "{list:?}");
+        (now.contains(&4) && !list.replicas.iter().any(|it| it.id == gone)).then_some(())
+    })
+    .await;
+    assert_eq!(change(&at, "ada", replace(gone)).await, None, "that is done");
+    // It counts: with it the cell bears that another one is gone.
+    three.kill(other);
+    session.ask(&at, job("more", 1)).await.unwrap();
+    assert_eq!(cell(&address, Consistency::Linearizable).await.job_count, 2);
 }

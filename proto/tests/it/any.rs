@@ -652,6 +652,9 @@ pub(crate) fn replicas_query() -> BoxedStrategy<ReplicasQuery> {
         }),
         id().prop_map(|id| ReplicaChange::Remove { id }),
         option::of(id()).prop_map(|to| ReplicaChange::Transfer { to }),
+        (id(), id(), name(), name()).prop_map(|(old, new, address, client_address)| {
+            ReplicaChange::Replace { old, new, address, client_address }
+        }),
     ];
     (name(), change).prop_map(|(user, change)| ReplicasQuery { user, change }).boxed()
 }

@@ -294,6 +294,16 @@ fn what_operators_and_replicas_send() {
         other => panic!("{other:?}"),
     };
     check::<ReplicasQuery, wire::ReplicasRequest>("replicas-add", &id, "add.id", "missing");
+    let new = |message: &mut wire::ReplicasRequest| match &mut message.what {
+        Some(wire::replicas_request::What::Replace(it)) => it.new = 0,
+        other => panic!("{other:?}"),
+    };
+    check::<ReplicasQuery, wire::ReplicasRequest>(
+        "replicas-replace",
+        &new,
+        "replace.new",
+        "missing",
+    );
     let check_envelope = check::<Envelope, wire::Envelope>;
     check_envelope("envelope", &|it| it.cell.clear(), "cell", "missing");
     check_envelope("envelope", &|it| it.from = 0, "from", "missing");

@@ -503,6 +503,12 @@ fn others() -> Vec<Example> {
         address: text("10.0.0.4:6001"),
         client_address: text("10.0.0.4:6000"),
     };
+    let replace = ReplicaChange::Replace {
+        old: 3,
+        new: 4,
+        address: text("10.0.0.4:6001"),
+        client_address: text("10.0.0.4:6000"),
+    };
     let route = || Route { cell: text("cell"), from: 1, to: 2 };
     let forbidden = || Rejected::Forbidden { user: user(), capability: text("machines") };
     let chunk = || FileChunk(vec![1, 2, 255]);
@@ -548,6 +554,7 @@ fn others() -> Vec<Example> {
         "replicas-add": ReplicasRequest = change(add),
         "replicas-remove": ReplicasRequest = change(ReplicaChange::Remove { id: 3 }),
         "replicas-transfer": ReplicasRequest = change(ReplicaChange::Transfer { to: Some(2) }),
+        "replicas-replace": ReplicasRequest = change(replace),
         "replicas": ReplicasReply = Ok(Ok(replicas)),
         "replicas-forbidden": ReplicasReply = Ok(Err(forbidden())),
         "replicas-no-leader": ReplicasReply = Err(Unserved::NotLeader { leader_address: None }),
