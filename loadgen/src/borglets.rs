@@ -64,7 +64,7 @@ pub(crate) struct Args {
 /// What the user has to put right; nothing was done.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct BadInput(String);
+pub(crate) struct BadInput(pub String);
 
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let Args { count, listen, master, user, prefix, cpus, ram_gib, insecure, runtime_ms } = args;

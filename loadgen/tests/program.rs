@@ -74,6 +74,22 @@ fn beyond_loopback_they_listen_only_if_that_is_meant() {
     std::net::TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
 }
 
+#[test]
+fn a_rate_is_not_measured_in_memory() {
+    let memory = std::path::Path::new("/dev/shm");
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+    if !mounts.lines().any(|line| line.split(' ').skip(1).take(2).eq(["/dev/shm", "tmpfs"])) {
+        return;
+    }
+    let folder = tempfile::TempDir::new_in(memory).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    let out = command.args(["measure", "rate", "--folder"]).arg(folder.path()).output().unwrap();
+    let said = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(said.contains("is on tmpfs") && said.contains("with --folder"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
 #[tokio::test]
 async fn what_no_master_says_is_refused_by_its_field() {
     let borglets = Borglets::start(&["--listen", "127.0.0.1:0"]);

@@ -7,17 +7,26 @@ use std::time::Instant;
 
 use anyhow::Context;
 
+use super::What;
 use super::report::{Report, Times};
+use crate::borglets::BadInput;
 
 /// So many syncs, each of a page that was appended.
 const COUNT: usize = 200;
 
-/// Says what the folder is on. A sync that costs nothing makes every other figure worthless, so a file
-/// system in memory is told.
-pub(super) fn describe(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
+/// Says what the folder is on. A sync that costs nothing makes a rate worthless, so one is not measured on a
+/// file system in memory; beside other figures it is told.
+pub(super) fn describe(folder: &Path, whats: &[What], report: &mut Report) -> anyhow::Result<()> {
     let kind = file_system(folder)?;
     if ["tmpfs", "ramfs"].contains(&kind.as_str()) {
-        report.note(format!("{} is {kind}, and no disk: use --folder", folder.display()));
+        let words = format!("{} is on {kind}, which is no disk", folder.display());
+        if whats.contains(&What::Rate) {
+            let words = format!(
+                "{words}: a rate measured there says nothing; name a folder on a real disk with --folder"
+            );
+            return Err(BadInput(words).into());
+        }
+        report.note(words);
     }
     let times = sync_times(folder).with_context(|| format!("cannot sync {}", folder.display()))?;
     report.row(format!("fdatasync of 4 KiB on {kind}, p50"), times.median_ms(), "ms", None);

@@ -85,8 +85,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let folder = folder.context("cannot make a temporary folder")?;
     let mut report = Report::default();
-    disk::describe(folder.path(), &mut report)?;
     let whats = if args.what.is_empty() { ALL.to_vec() } else { args.what.clone() };
+    disk::describe(folder.path(), &whats, &mut report)?;
     for what in whats {
         let folder = folder.path().join(format!("{what:?}").to_lowercase());
         std::fs::create_dir(&folder).context("cannot make a folder")?;
@@ -97,5 +97,6 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         }
         .with_context(|| format!("{what:?}").to_lowercase())?;
     }
-    if args.json { report.print_json() } else { report.print_table() }
+    if args.json { report.print_json() } else { report.print_table() }?;
+    report.check()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde_json::json;
 
 /// Rows in the order in which they were measured.
@@ -75,6 +75,19 @@ impl Report {
         let text = text.into();
         tell(&text);
         self.notes.push(text);
+    }
+
+    /// # Errors
+    /// If a bar is not met.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        let missed: Vec<&str> = self
+            .rows
+            .iter()
+            .filter(|row| row.bar.is_some_and(|bar| !bar.is_met(row.value)))
+            .map(|row| row.what.as_str())
+            .collect();
+        ensure!(missed.is_empty(), "bars that are not met: {}", missed.join("; "));
+        Ok(())
     }
 
     #[allow(clippy::print_stdout, reason = "what a person at a terminal reads")]
@@ -172,6 +185,18 @@ mod tests {
         assert!(Times::new(Vec::new()).is_err());
         let one = Times::new(vec![Duration::from_millis(7)]).unwrap();
         assert_eq!((one.median_ms(), one.max_ms()), (7.0, 7.0));
+    }
+
+    #[test]
+    fn a_bar_that_is_not_met_is_an_error() {
+        let mut report = Report::default();
+        report.row("free", 7.0, "ms", None);
+        report.row("fast", 2.0, "ms", Some(Bar::AtMost(2.0)));
+        assert!(report.check().is_ok());
+        report.row("slow", 2.1, "ms", Some(Bar::AtMost(2.0)));
+        report.row("few", 1.0, "/s", Some(Bar::AtLeast(2.0)));
+        let error = report.check().unwrap_err();
+        assert_eq!(error.to_string(), "bars that are not met: slow; few");
     }
 
     #[test]

@@ -49,8 +49,9 @@ pub(super) async fn run(args: &Args, folder: &Path, report: &mut Report) -> anyh
     let (acknowledged, placed) = (Times::new(acknowledged)?, Times::new(placed)?);
     let running = Times::new(running)?;
     report.row(of("acknowledged, p50"), acknowledged.median_ms(), "ms", None);
-    report.row(of("all placed, p50"), placed.median_ms(), "ms", Some(Bar::AtMost(2_000.0)));
-    report.row(of("all placed, max"), placed.max_ms(), "ms", None);
+    let bar = Some(Bar::AtMost(2_000.0));
+    report.row(of("all placed, p50"), placed.median_ms(), "ms", bar);
+    report.row(of("all placed, max"), placed.max_ms(), "ms", bar);
     report.row(of("all reported running, p50"), running.median_ms(), "ms", None);
     Ok(())
 }

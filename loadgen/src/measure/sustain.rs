@@ -127,7 +127,8 @@ async fn load(
     let bar = Some(Bar::AtLeast(10_000.0));
     report.row(format!("submit to placed, sustained ({at})"), rate, "tasks/s", bar);
     let mean = running.iter().sum::<f64>() / f64::from(u32::try_from(running.len())?.max(1));
-    report.row("tasks that ran meanwhile, mean", mean, "tasks", None);
+    let bar = Some(Bar::AtLeast(f64::from(args.running)));
+    report.row("tasks that ran meanwhile, mean", mean, "tasks", bar);
     report.row("a job's submit to all placed, p50", latencies.median_ms(), "ms", None);
     report.row("a job's submit to all placed, p99", latencies.p99_ms(), "ms", None);
     let names = ["replica 1", "replica 2", "replica 3", "borglets"];
@@ -145,8 +146,8 @@ async fn load(
         let (now, peak) = replica.memory()?;
         #[allow(clippy::cast_precision_loss, reason = "printed")]
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        report.row(format!("resident memory of {name}"), mib(now), "MiB", bar(1024.0));
-        report.row(format!("resident memory of {name}, peak"), mib(peak), "MiB", None);
+        report.row(format!("resident memory of {name}"), mib(now), "MiB", None);
+        report.row(format!("resident memory of {name}, peak"), mib(peak), "MiB", bar(1024.0));
     }
     Ok(())
 }
