@@ -17,12 +17,12 @@ pub struct Stats {
     pub pass_count: u64,
     /// Tasks that passes looked at, placed or not.
     pub examined_count: u64,
-    /// Of the assignments, how many log entries lay between the snapshot and the commit: the sum and the most.
+    /// Of the passes, how many log entries came between the snapshot and the plan: the sum.
     pub staleness_entries_sum: u64,
     /// The most of them.
     pub staleness_entries_max: u64,
-    /// Passes from which at least one assignment was refused.
-    pub conflicted_pass_count: u64,
+    /// Entries of assignments, of which a pass makes one or several, where at least one was refused.
+    pub conflicted_count: u64,
 }
 
 impl Stats {
@@ -46,7 +46,7 @@ impl Stats {
                 (&command.op, outcome)
             {
                 self.placed_count += u64::from(*done);
-                self.conflicted_pass_count += u64::from(*rejected > 0);
+                self.conflicted_count += u64::from(*rejected > 0);
             }
         }
         for (_, refusal) in &applied.refused {

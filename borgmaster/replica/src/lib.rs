@@ -12,6 +12,7 @@ pub mod node;
 pub mod server;
 
 mod checkpoint;
+mod hashes;
 mod log;
 mod past;
 mod transfer;

@@ -5,8 +5,8 @@
 //! module alone knows how the log and the core fit together: what is proposed when, what is applied when a
 //! read may be answered, when a checkpoint is taken, and that the replicas agree.
 //!
-//! Every [`HASH_EVERY`] entries a replica tells the others the hash of its state; one that finds itself in
-//! the minority stops.
+//! Every 256 entries a replica tells the others the hash of its state; one that finds itself in
+//! the minority stops (`hashes`).
 
 #[cfg(test)]
 mod tests;
@@ -21,15 +21,10 @@ use borgmaster_core::{
 use cell::live::{Event, Op, Outcome, Request, State, Timestamp};
 
 use crate::checkpoint::{Checkpoint, CheckpointError, CheckpointRequest, Checkpointed};
+use crate::hashes::{HASH_EVERY, Hashes};
 use crate::node::{self, Arrived, Node, Refused};
 use crate::past::Past;
 use crate::types::{Entry, EntryKind, Loaded, Write};
-
-/// The hashes of states are compared each time that the index is a multiple of this.
-pub const HASH_EVERY: u64 = 256;
-
-/// So many hashes are kept for comparison with what comes late.
-const HASH_COUNT_MAX: usize = 64;
 
 /// What can happen to a replica.
 #[derive(Debug)]
@@ -182,13 +177,6 @@ pub struct Server {
     is_stopped: bool,
 }
 
-/// Hashes of states, by index: this replica's own, and what others said.
-#[derive(Debug, Default)]
-struct Hashes {
-    own: BTreeMap<u64, u128>,
-    others: BTreeMap<u64, BTreeMap<u64, u128>>,
-}
-
 /// So many operations of clients may be under way.
 const ASKED_COUNT_MAX: usize = 8_192;
 
@@ -304,6 +292,7 @@ impl Server {
             Input::Tick => {
                 self.node.tick();
                 self.tick_reads(out);
+                self.tick_doubt(out);
                 self.step(now, CoreInput::Tick, out);
                 if self.node.wants_checkpoint() && !self.is_checkpointing {
                     self.begin_checkpoint(out);
@@ -408,7 +397,8 @@ impl Server {
                 // Whoever does not vote is no part of a majority.
                 let votes = self.node.members().voters.contains(&from);
                 if let Some((index, hash)) = postcard::from_bytes(&bytes).ok().filter(|_| votes) {
-                    self.compare(Some((from, index, hash)), out);
+                    self.hashes.hear(from, index, hash);
+                    self.compare(out);
                 }
             }
         }
@@ -456,61 +446,41 @@ impl Server {
         self.settle_reads(out);
         if index.is_multiple_of(HASH_EVERY) {
             let hash = self.state().hash();
-            self.hashes.own.insert(index, hash);
-            while self.hashes.own.len() > HASH_COUNT_MAX {
-                self.hashes.own.pop_first();
-            }
+            self.hashes.have(index, hash);
             let bytes = postcard::to_allocvec(&(index, hash)).expect("a hash can be written");
             for to in self.node.members().voters.clone() {
                 if to != self.node.id() {
                     self.node.tell(to, bytes.clone());
                 }
             }
-            self.compare(None, out);
+            self.compare(out);
         }
     }
 
-    /// Compares hashes of states: one that most others contradict stops, and without a majority for any hash
-    /// everyone does.
-    fn compare(&mut self, said: Option<(u64, u64, u128)>, out: &mut Vec<Output>) {
-        if let Some((from, index, hash)) = said {
-            let is_old = self.hashes.own.first_key_value().is_some_and(|(&first, _)| index < first);
-            if is_old && self.hashes.own.len() >= HASH_COUNT_MAX {
-                return;
-            }
-            self.hashes.others.entry(index).or_default().insert(from, hash);
-            while self.hashes.others.len() > 2 * HASH_COUNT_MAX {
-                self.hashes.others.pop_first();
-            }
+    /// A replica whose state a majority contradicts stops.
+    fn compare(&mut self, out: &mut Vec<Output>) {
+        let voter_count = self.node.members().voters.len();
+        if let Some(index) = self.hashes.outvoted_at(voter_count) {
+            let reason = format!(
+                "the state at index {index} is not that of the other replicas: this replica stops. Keep its \
+                 folder for whoever looks into it, and let it join again with an empty one, under a number that it \
+                 never had (`borgcfg replicas remove`, `borgmaster --join`, `borgcfg replicas add`)"
+            );
+            self.stop(reason, out);
         }
-        let voters = self.node.members().voters.len();
-        let mut verdict = None;
-        for (index, others) in &self.hashes.others {
-            let Some(own) = self.hashes.own.get(index) else { continue };
-            let different: Vec<u128> =
-                others.values().copied().filter(|hash| hash != own).collect();
-            let agreed = 1 + others.values().filter(|&hash| hash == own).count();
-            let is_outvoted = different
-                .iter()
-                .any(|hash| different.iter().filter(|&other| other == hash).count() * 2 > voters);
-            let is_split = others.len() + 1 >= voters && agreed * 2 <= voters;
-            if is_outvoted || is_split {
-                verdict = Some(format!(
-                    "the state at index {index} is not that of the other replicas: this replica stops. \
-                     Keep its folder for whoever looks into it, and let it join again with an empty one, under a \
-                     number that it never had (`borgcfg replicas remove`, `borgmaster --join`, \
-                     `borgcfg replicas add`)"
-                ));
-            }
-        }
-        let own = &self.hashes.own;
-        if let Some((&newest, _)) = own.last_key_value() {
-            let is_settled = |index: &u64, others: &BTreeMap<u64, u128>| {
-                *index <= newest && others.len() + 1 >= voters
-            };
-            self.hashes.others.retain(|index, others| !is_settled(index, others));
-        }
-        if let Some(reason) = verdict {
+    }
+
+    /// One whose state is contradicted, and by how many is not known, stops too after a while.
+    fn tick_doubt(&mut self, out: &mut Vec<Output>) {
+        let voter_count = self.node.members().voters.len();
+        if let Some((index, who)) = self.hashes.tick(voter_count) {
+            let who: Vec<String> = who.iter().map(u64::to_string).collect();
+            let reason = format!(
+                "the state at index {index} is not that of replica {}, and too few others are heard to know which \
+                 is right: this replica stops. Start it again together with those that are missing: who is in the \
+                 minority then stops by itself",
+                who.join(" and ")
+            );
             self.stop(reason, out);
         }
     }

@@ -366,7 +366,7 @@ fn planning(replica: &Replica) -> Option<view::PlanningStatus> {
         replica: replica.server.node().id(),
         term,
         pass_count: stats.pass_count,
-        conflicted_count: stats.conflicted_pass_count,
+        conflicted_count: stats.conflicted_count,
         examined_count: stats.examined_count,
         placed_count: stats.placed_count,
         refused_count: stats.refused.values().sum(),

@@ -10,7 +10,6 @@ use scheduler::{PassOptions, Policy, Snapshot, Speed, pass};
 use serde::Serialize;
 
 use super::{seconds, with_snapshot};
-use crate::table;
 
 /// Why a task is pending, or what else it is.
 #[derive(Clone, Debug, PartialEq, Serialize)]

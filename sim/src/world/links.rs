@@ -137,13 +137,13 @@ impl World {
             if let Some(at) = last.filter(|_| is_held_up) {
                 let mut rows = ops;
                 rows.insert(row);
-                self.held_up.insert(way, (at, rows));
+                self.held_up.insert(way, HeldUp { at, rows });
             }
         }
         if let Some(last) = last.filter(|_| !is_held_up)
-            && let Some((_, rows)) = self.held_up.remove(&way).filter(|(at, _)| *at > last)
+            && let Some(late) = self.held_up.remove(&way).filter(|late| late.at > last)
         {
-            for row in rows {
+            for row in late.rows {
                 self.summary.coverage.met(row, Column::Reorder);
             }
         }

@@ -176,6 +176,15 @@ enum ToClient {
     Answer { attempt: u64, answer: Answer, read: Option<u64> },
 }
 
+/// A message that is held up.
+#[derive(Debug)]
+struct HeldUp {
+    /// When it arrives.
+    at: u64,
+    /// Its rows of the coverage.
+    rows: BTreeSet<&'static str>,
+}
+
 struct World {
     options: Options,
     now: u64,
@@ -185,9 +194,8 @@ struct World {
     masters: BTreeMap<u64, Master>,
     machines: Machines,
     wakes: Vec<Option<u64>>,
-    /// The last message to a place, from another one or from any client, that is held up: when it arrives, and its
-    /// rows of the coverage.
-    held_up: BTreeMap<(Option<Place>, Place), (u64, BTreeSet<&'static str>)>,
+    /// To each place, from another one or from any client: the last message that is held up.
+    held_up: BTreeMap<(Option<Place>, Place), HeldUp>,
     clients: Vec<Client>,
     oracle: Oracle,
     random: ChaCha8Rng,
