@@ -143,11 +143,11 @@ impl Client {
             72..=76 if is_admin => Some(tasks::quota(&mut self.random)),
             77..=79 if is_admin => Some(Op::Drain { machine }),
             80..=85 if is_admin => Some(Op::Repair { machine }),
-            86 if is_admin => Some(Op::SetCapabilities {
+            86..=88 if is_admin => Some(Op::SetCapabilities {
                 user: "bob".to_owned(),
                 capabilities: std::iter::once(cell::live::Capability::AnyJob).collect(),
             }),
-            87..=91 if is_admin => Some(Op::RemoveMachine { machine }),
+            89..=91 if is_admin => Some(Op::RemoveMachine { machine }),
             // What is there already may be said again.
             92..=94 if is_admin => {
                 let count = self.again.len();
