@@ -10,6 +10,9 @@ use cell::live::Timestamp;
 /// While it is ahead, the cell's time loses one of so many milliseconds.
 const SLOWED_BY: u64 = 10;
 
+/// More than so many milliseconds at once are no time that passed, while the clock was behind: it was put right.
+const STEP_MS_MAX: u64 = 5_000;
+
 /// A leader's reckoning.
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -32,8 +35,9 @@ impl Clock {
         self.machine = machine;
         let mut ahead_ms = self.cell.since_ms(Timestamp(machine.0 - passed_ms));
         if ahead_ms > 0 {
-            self.slowed_ms += passed_ms;
-            ahead_ms = ahead_ms.saturating_sub(self.slowed_ms / SLOWED_BY);
+            self.slowed_ms += passed_ms.min(STEP_MS_MAX);
+            let lost_ms = self.slowed_ms / SLOWED_BY + passed_ms.saturating_sub(STEP_MS_MAX);
+            ahead_ms = ahead_ms.saturating_sub(lost_ms);
             self.slowed_ms %= SLOWED_BY;
         }
         self.cell = machine.plus_ms(ahead_ms).max(logged);
@@ -73,5 +77,9 @@ mod tests {
         let mut clock = Clock::new(Timestamp(100_000), Timestamp(0));
         assert_eq!(clock.read(Timestamp(40_000), Timestamp(0)), Timestamp(100_000));
         assert_eq!(clock.read(Timestamp(41_000), Timestamp(0)), Timestamp(100_900));
+        // And put right: no minute has passed.
+        let now = clock.read(Timestamp(101_500), Timestamp(0));
+        assert!((100_900..=106_000).contains(&now.0), "{now:?}");
+        assert_eq!(clock.read(Timestamp(120_000), now), Timestamp(120_000));
     }
 }

@@ -22,7 +22,7 @@ use crate::{Core, Output, PROPOSE_AGAIN_MS};
 const ASSIGNMENT_COUNT_MAX: usize = 128;
 
 /// So many tasks are looked at in one pass at most, the most important first, so that a long queue does not
-/// hold up what comes after it; the rest has its turn in the passes after that. Our guess: half a second of work for tasks that are all different.
+/// hold up what comes after it; the rest has its turn in that and the passes after it. Our guess: half a second of work for tasks that are all different.
 const PASS_TASK_COUNT_MAX: usize = 20_000;
 
 /// A pass that left tasks pending is made again at the latest after so long: back-offs end, and what is in
@@ -138,14 +138,18 @@ impl Planner {
             if let Op::Assign { assignments } = &command.op {
                 for assignment in assignments {
                     self.proposed.remove(&assignment.task);
+                    // Should it wait again, it has a turn again.
+                    for had_turn in self.had_turn.values_mut() {
+                        had_turn.remove(&assignment.task);
+                    }
                 }
             }
         }
     }
 }
 
-/// Leaves at most so many: those who had no turn yet, the most important first, so that what has no place does
-/// not keep the rest from being looked at. False: with these all had their turn.
+/// Leaves at most so many: half of them the most important, and then those who had no turn yet, so that what has
+/// no place does not keep the rest from being looked at. False: with these all had their turn.
 fn take_turns(
     state: &State,
     keys: &mut Vec<TaskKey>,
@@ -155,15 +159,18 @@ fn take_turns(
     if keys.len() <= most {
         return false;
     }
-    keys.retain(|key| !had_turn.contains(key));
-    let has_more = keys.len() > most;
     // Stable, so that within a priority the order of submission stays.
     keys.sort_by_key(|key| {
         let id = state.task_id(*key).expect("it waits");
         std::cmp::Reverse(state.cell().job(id.job).priority)
     });
-    keys.truncate(most);
-    had_turn.extend(keys.iter().copied());
+    let mut rest = keys.split_off(most / 2);
+    rest.retain(|key| !had_turn.contains(key));
+    let room = most - keys.len();
+    let has_more = rest.len() > room;
+    rest.truncate(room);
+    had_turn.extend(rest.iter().copied());
+    keys.append(&mut rest);
     has_more
 }
 
@@ -190,7 +197,8 @@ impl Core {
                 Some((at, news_count)) => {
                     *news_count != self.planner.news_count
                         || now.since_ms(*at) >= AGAIN_MS
-                        || self.planner.had_turn.contains_key(&scheduler)
+                        || (self.planner.had_turn.contains_key(&scheduler)
+                            && self.planner.proposed.is_empty())
                 }
             };
             if is_due {
@@ -309,9 +317,8 @@ mod tests {
             let name = |key: &TaskKey| state.task_name(state.task_id(*key).expect("it waits"));
             (keys.iter().map(name).collect::<Vec<_>>(), has_more)
         };
-        assert_eq!(turn().0, ["job-2/0", "job-2/1", "job-1/0"]);
-        let (names, has_more) = turn();
-        assert_eq!(names, ["job-1/1", "job-3/0", "job-3/1"]);
-        assert!(!has_more);
+        assert_eq!(turn(), (["job-2/0", "job-2/1", "job-1/0"].map(str::to_owned).to_vec(), true));
+        assert_eq!(turn(), (["job-2/0", "job-1/1", "job-3/0"].map(str::to_owned).to_vec(), true));
+        assert_eq!(turn(), (["job-2/0", "job-3/1"].map(str::to_owned).to_vec(), false));
     }
 }

@@ -22,6 +22,8 @@ const DOUBT_TICKS: u32 = 100;
 pub(crate) struct Hashes {
     own: BTreeMap<u64, u128>,
     others: BTreeMap<u64, BTreeMap<u64, u128>>,
+    /// The last index at which a majority had this replica's state; what was in doubt before is settled.
+    agreed_at: u64,
     /// For so many ticks states differ, and it is not known which is right.
     doubt_ticks: u32,
 }
@@ -47,7 +49,7 @@ impl Hashes {
     /// Another one says that it has this state.
     pub(crate) fn hear(&mut self, from: u64, index: u64, hash: u128) {
         let is_old = self.own.first_key_value().is_some_and(|(&first, _)| index < first);
-        if is_old && self.own.len() >= HASH_COUNT_MAX {
+        if index <= self.agreed_at || (is_old && self.own.len() >= HASH_COUNT_MAX) {
             return;
         }
         self.others.entry(index).or_default().insert(from, hash);
@@ -56,10 +58,16 @@ impl Hashes {
         }
     }
 
+    fn agreed_count(&self, index: u64) -> usize {
+        let (own, others) = (self.own.get(&index), self.others.get(&index));
+        let same = others.into_iter().flat_map(BTreeMap::values).filter(|&hash| Some(hash) == own);
+        own.map_or(0, |_| 1 + same.count())
+    }
+
     fn judge(&self, index: u64, voter_count: usize) -> Option<Verdict> {
         let (own, others) = (self.own.get(&index)?, self.others.get(&index)?);
         let is_majority = |count: usize| count * 2 > voter_count;
-        let agreed = 1 + others.values().filter(|&hash| hash == own).count();
+        let agreed = self.agreed_count(index);
         let mut different: BTreeMap<u128, usize> = BTreeMap::new();
         for hash in others.values().filter(|&hash| hash != own) {
             *different.entry(*hash).or_default() += 1;
@@ -79,6 +87,12 @@ impl Hashes {
             indexes.find(|&index| self.judge(index, voter_count) == Some(verdict))
         };
         let outvoted = at(Verdict::Outvoted);
+        let mut newest_first = self.others.keys().copied().rev();
+        if let Some(index) = newest_first.find(|&index| self.agreed_count(index) * 2 > voter_count)
+        {
+            self.agreed_at = self.agreed_at.max(index);
+            self.others.retain(|&index, _| index > self.agreed_at);
+        }
         if let Some((&newest, _)) = self.own.last_key_value() {
             let is_settled = |index: &u64, others: &BTreeMap<u64, u128>| {
                 *index <= newest && others.len() + 1 >= voter_count
@@ -139,6 +153,16 @@ mod tests {
         assert_eq!(hashes.tick(3), None);
         hashes.hear(3, 256, 1);
         assert_eq!(hashes.outvoted_at(3), None);
+        assert_eq!(stops(hashes, 3), None);
+    }
+
+    #[test]
+    fn a_majority_later_settles_what_was_in_doubt() {
+        let mut hashes = hashes(1, &[(2, 7)]);
+        hashes.have(512, 3);
+        hashes.hear(3, 512, 3);
+        assert_eq!(hashes.outvoted_at(3), None);
+        hashes.hear(2, 256, 7);
         assert_eq!(stops(hashes, 3), None);
     }
 

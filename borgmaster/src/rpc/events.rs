@@ -40,7 +40,6 @@ impl Service {
         let service = self.clone();
         tokio::spawn(async move {
             loop {
-                news.mark_unchanged();
                 for reply in found.replies {
                     let reply = wire::EventsReply::try_from(reply)
                         .map_err(|error| Status::internal(error.to_string()));
