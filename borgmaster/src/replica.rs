@@ -6,6 +6,7 @@
 //! locked.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use borgmaster_core::{Heard, PlanRequest, Token};
@@ -44,16 +45,19 @@ const PROMOTE_TICKS: u32 = 20;
 /// Asks the replica something, or gets the reason why it cannot be asked.
 pub(crate) type Question = Box<dyn FnOnce(Result<&mut Replica, Answer>) + Send>;
 
+/// A place in a queue, which may be asked from more than once.
+pub(crate) type Held = Arc<OwnedSemaphorePermit>;
+
 /// What the thread takes in.
 pub(crate) enum Message {
     /// For the replica as it is.
     Input(Input),
     /// From another replica; its place in the queue goes with it.
     Peer { from: u64, messages: Vec<Vec<u8>>, _permit: OwnedSemaphorePermit },
-    /// A client's request.
-    Mutate { request: Request, op: Op, reply: oneshot::Sender<Answer> },
+    /// A client's request; its place in the queue goes with it, whether or not the client still waits.
+    Mutate { request: Request, op: Op, reply: oneshot::Sender<Answer>, _permit: Held },
     /// The replicas are to change.
-    Membership { change: Membership, reply: oneshot::Sender<Answer> },
+    Membership { change: Membership, reply: oneshot::Sender<Answer>, _permit: Held },
     /// A question to a state that holds all that was acknowledged before.
     Read(Question),
     /// A question to the state as it is.
@@ -270,11 +274,11 @@ impl Replica {
                 }
                 return;
             }
-            Message::Mutate { request, op, reply } => {
+            Message::Mutate { request, op, reply, _permit } => {
                 let token = self.token(Waiting::Answer(reply));
                 Input::Mutate { token, request, op }
             }
-            Message::Membership { change, reply } => {
+            Message::Membership { change, reply, _permit } => {
                 Input::Membership { token: self.token(Waiting::Answer(reply)), change }
             }
             Message::Read(question) => Input::Read { token: self.token(Waiting::Read(question)) },
@@ -383,7 +387,7 @@ impl Replica {
         self.promote_ticks = 0;
         let members = self.server.node().members().clone();
         self.replacing
-            .retain(|new, old| members.learners.contains(new) && members.voters.contains(old));
+            .retain(|new, old| members.voters.contains(old) && !members.voters.contains(new));
         for id in members.learners {
             let change = match self.replacing.get(&id) {
                 Some(&old) if self.would_hold(old, id) => Membership::Replace { new: id, old },
@@ -395,14 +399,45 @@ impl Replica {
         }
     }
 
-    /// Has a learner take the place of a voter once it has the log; whether it is a learner, and this one leads.
-    pub(crate) fn replace(&mut self, old: u64, new: u64) -> bool {
-        let node = self.server.node();
-        let is_learner = node.leads().is_some() && node.members().learners.contains(&new);
-        if is_learner {
-            self.replacing.insert(new, old);
+    /// Has a replica take the place of a voter once it has the log; whether it is a learner already.
+    ///
+    /// # Errors
+    /// What is in the way: the field of the request, and the problem.
+    pub(crate) fn replace(
+        &mut self,
+        old: u64,
+        new: u64,
+        place: &str,
+    ) -> Result<bool, (&'static str, String)> {
+        let members = self.server.node().members();
+        let is_learner = members.learners.contains(&new);
+        if !members.voters.contains(&old) {
+            return Err(("replace.old", "that replica does not vote".to_owned()));
         }
-        is_learner
+        if members.voters.contains(&new) {
+            return Err(("replace.new", "that replica votes already".to_owned()));
+        }
+        if let Some((other, _)) =
+            self.replacing.iter().find(|&(&other, &of)| of == old && other != new)
+        {
+            let problem = format!(
+                "replica {other} is to take its place already: `borgcfg replicas remove {other}` first"
+            );
+            return Err(("replace.old", problem));
+        }
+        if let Some(at) = self.places().get(&new).filter(|at| is_learner && *at != place) {
+            let problem = format!(
+                "replica {new} has joined at {at}: `borgcfg replicas remove {new}` first, or name that address"
+            );
+            return Err(("replace.address", problem));
+        }
+        self.replacing.insert(new, old);
+        Ok(is_learner)
+    }
+
+    /// It did not come to join: nobody takes a place.
+    pub(crate) fn forget_replacement(&mut self, new: u64) {
+        self.replacing.remove(&new);
     }
 
     /// Whether, with a learner in the place of a voter, those that were heard lately are a majority.

@@ -33,7 +33,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::config::Place;
-use crate::replica::{Message, Replica};
+use crate::replica::{Held, Message, Replica};
 
 /// So many requests may be under way; beyond that a client hears that this replica is busy.
 const REQUEST_COUNT_MAX: usize = 8_192;
@@ -224,9 +224,11 @@ impl Service {
         &self,
         request: cell::live::Request,
         op: cell::live::Op,
+        held: &Held,
     ) -> Result<Answer, Status> {
         let (reply, answer) = oneshot::channel();
-        self.replica.send(Message::Mutate { request, op, reply }).map_err(|_| stopping())?;
+        let message = Message::Mutate { request, op, reply, _permit: Arc::clone(held) };
+        self.replica.send(message).map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())
     }
 }
@@ -243,10 +245,13 @@ impl Cell for Service {
         let to_reply = |reply: Reply<cell::live::Done>| {
             wire::MutateReply::try_from(reply).map(Response::new).map_err(too_large)
         };
-        let Ok(_permit) = self.room.try_acquire() else { return to_reply(Err(busy())) };
+        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
+            return to_reply(Err(busy()));
+        };
+        let held = Arc::new(permit);
         let give_up = Instant::now() + WAIT_MAX;
         loop {
-            let answer = self.mutate_here(request.clone(), op.clone()).await?;
+            let answer = self.mutate_here(request.clone(), op.clone(), &held).await?;
             match &answer {
                 Answer::Outcome(outcome) => return to_reply(Ok(outcome.clone())),
                 Answer::NotLeader { leader: Some(leader) } if !is_last => {

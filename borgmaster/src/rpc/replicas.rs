@@ -1,5 +1,7 @@
 //! The replicas: who there is, and changes of that.
 
+use std::sync::Arc;
+
 use borgmaster_replica::node::Membership;
 use borgmaster_replica::server::{Answer, Input};
 use cell::live::{Capability, Rejected};
@@ -11,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Service, busy, invalid, malformed, stopping, too_large, was_passed_on};
 use crate::config::Place;
-use crate::replica::{Message, Replica};
+use crate::replica::{Held, Message, Replica};
 
 impl Service {
     pub(super) async fn serve_replicas(
@@ -21,8 +23,8 @@ impl Service {
         let is_last = was_passed_on(&request);
         let message = request.into_inner();
         let query = ReplicasQuery::try_from(message.clone()).map_err(malformed)?;
-        let reply = match self.reads.try_acquire() {
-            Ok(_permit) => self.change(query).await?,
+        let reply = match Arc::clone(&self.reads).try_acquire_owned() {
+            Ok(permit) => self.change(query, &Arc::new(permit)).await?,
             Err(_) => Err(busy()),
         };
         if let (Err(Unserved::NotLeader { leader_address: Some(address) }), false) =
@@ -33,7 +35,11 @@ impl Service {
         wire::ReplicasReply::try_from(reply).map(Response::new).map_err(too_large)
     }
 
-    async fn change(&self, query: ReplicasQuery) -> Result<Reply<ReplicaList>, Status> {
+    async fn change(
+        &self,
+        query: ReplicasQuery,
+        held: &Held,
+    ) -> Result<Reply<ReplicaList>, Status> {
         let ReplicasQuery { user, change } = query;
         let is_list = change == ReplicaChange::List;
         let allowed = self
@@ -65,7 +71,7 @@ impl Service {
             ReplicaChange::Remove { id } => Membership::Remove { id },
             ReplicaChange::Replace { old, new, address, client_address } => {
                 let place = Place { client: client_address, peer: address };
-                return self.replace(old, new, &place).await;
+                return self.replace(old, new, &place, held).await;
             }
             ReplicaChange::Transfer { to } => {
                 let to = match to {
@@ -86,7 +92,7 @@ impl Service {
                 return self.list().await;
             }
         };
-        self.change_members(change).await
+        self.change_members(change, held).await
     }
 
     /// One that is no learner yet becomes one; the replica that leads puts it in the other's place once it has
@@ -96,34 +102,33 @@ impl Service {
         old: u64,
         new: u64,
         place: &Place,
+        held: &Held,
     ) -> Result<Reply<ReplicaList>, Status> {
-        let (is_voter, is_learner) = self
-            .peek(move |replica| {
-                let members = replica.server.node().members();
-                (members.voters.contains(&old), members.learners.contains(&new))
-            })
-            .await?;
-        if !is_voter {
-            return Ok(Ok(Err(invalid("replace.old", "that replica does not vote"))));
+        let text = place.to_text();
+        // Known before it is a learner, so that it never votes beside the old one.
+        let is_learner = match self.peek(move |replica| replica.replace(old, new, &text)).await? {
+            Ok(is_learner) => is_learner,
+            Err((field, problem)) => return Ok(Ok(Err(invalid(field, &problem)))),
+        };
+        if is_learner {
+            return self.list().await;
         }
-        if !is_learner {
-            let add = Membership::AddLearner { id: new, address: place.to_text() };
-            let reply = self.change_members(add).await?;
-            if !matches!(reply, Ok(Ok(_))) {
-                return Ok(reply);
-            }
+        let add = Membership::AddLearner { id: new, address: place.to_text() };
+        let reply = self.change_members(add, held).await;
+        if !matches!(reply, Ok(Ok(Ok(_)))) {
+            self.peek(move |replica| replica.forget_replacement(new)).await?;
         }
-        if !self.peek(move |replica| replica.replace(old, new)).await? {
-            let problem =
-                "it votes already, or another replica leads by now: see `borgcfg replicas`";
-            return Ok(Ok(Err(invalid("replace.new", problem))));
-        }
-        self.list().await
+        reply
     }
 
-    async fn change_members(&self, change: Membership) -> Result<Reply<ReplicaList>, Status> {
+    async fn change_members(
+        &self,
+        change: Membership,
+        held: &Held,
+    ) -> Result<Reply<ReplicaList>, Status> {
         let (reply, answer) = oneshot::channel();
-        self.replica.send(Message::Membership { change, reply }).map_err(|_| stopping())?;
+        let message = Message::Membership { change, reply, _permit: Arc::clone(held) };
+        self.replica.send(message).map_err(|_| stopping())?;
         match answer.await.map_err(|_| stopping())? {
             Answer::Membership => self.list().await,
             Answer::Refused(problem) => Ok(Ok(Err(invalid("replicas", problem)))),

@@ -23,7 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
 use super::{
-    AGAIN, Service, WAIT_MAX, busy, invalid, malformed, too_large, unknown, was_passed_on,
+    AGAIN, Held, Service, WAIT_MAX, busy, invalid, malformed, too_large, unknown, was_passed_on,
 };
 
 /// So many bytes are in a cell file at most. Our own limit: many times what the largest state that can be
@@ -39,6 +39,8 @@ struct Start {
     total_bytes: u64,
     until_index: Option<u64>,
     request: Option<Request>,
+    /// Its place in the queue.
+    held: Held,
 }
 
 /// How this replica stands to a restore before any of the file is read.
@@ -61,11 +63,12 @@ impl Service {
         let RestorePart::Start { user, total_bytes, until_index, request } = part else {
             return Err(nothing());
         };
-        let start = Start { user, total_bytes, until_index, request };
-        let Ok(_permit) = self.room.try_acquire() else {
+        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
             let reply: Reply<Restored> = Err(busy());
             return wire::RestoreReply::try_from(reply).map(Response::new).map_err(too_large);
         };
+        let held = Arc::new(permit);
+        let start = Start { user, total_bytes, until_index, request, held };
         let give_up = Instant::now() + WAIT_MAX;
         let reply = loop {
             match self.standing(&start).await? {
@@ -154,9 +157,9 @@ impl Service {
 
     /// Brings a saved state through the log.
     async fn propose_state(&self, start: Start, bytes: &[u8]) -> Result<Reply<Done>, Status> {
-        let Start { user, request, .. } = start;
+        let Start { user, request, held, .. } = start;
         let opening = Request { user: user.clone(), session: 0, sequence: 1, answered_below: 0 };
-        let session = match self.propose(opening, Op::OpenSession).await? {
+        let session = match self.propose(opening, Op::OpenSession, &held).await? {
             Ok(Ok(Done::Session(session))) => session,
             Ok(Ok(Done::Done | Done::Job { .. } | Done::Some { .. })) => return Err(unknown()),
             Ok(Err(rejected)) => return Ok(Ok(Err(rejected))),
@@ -172,7 +175,7 @@ impl Service {
         for data in bytes.chunks(RESTORE_PART_BYTES_MAX) {
             let op = Op::RestorePart { restore, offset, data: Blob::from(data) };
             offset += data.len() as u64;
-            match self.propose(next(), op).await? {
+            match self.propose(next(), op, &held).await? {
                 Ok(Ok(_)) => {}
                 Ok(Err(rejected)) => return Ok(Ok(Err(rejected))),
                 Err(unserved) => return Ok(Err(unserved)),
@@ -181,15 +184,15 @@ impl Service {
         let checksum = restore_checksum(bytes);
         let op = Op::RestoreFinish { restore, length: offset, checksum };
         let request = request.unwrap_or_else(next);
-        self.propose(request, op).await
+        self.propose(request, op, &held).await
     }
 
     /// Proposes an operation, until it is answered or another replica leads.
-    async fn propose(&self, request: Request, op: Op) -> Result<Reply<Done>, Status> {
+    async fn propose(&self, request: Request, op: Op, held: &Held) -> Result<Reply<Done>, Status> {
         let is_finish = matches!(op, Op::RestoreFinish { .. });
         let give_up = Instant::now() + WAIT_MAX;
         loop {
-            let answer = self.mutate_here(request.clone(), op.clone()).await?;
+            let answer = self.mutate_here(request.clone(), op.clone(), held).await?;
             match answer {
                 Answer::Outcome(outcome) => return Ok(Ok(outcome)),
                 Answer::Busy | Answer::NoSpace if Instant::now() < give_up => {}

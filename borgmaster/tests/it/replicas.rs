@@ -102,6 +102,13 @@ async fn a_new_replica_takes_the_place_of_one_that_is_gone() {
     };
     let list = until("it learns", || change(&at, "ada", replace(gone))).await;
     assert_eq!(voters(&list), [1, 2, 3], "one that does not have the log yet replaces nobody");
+    let another = ReplicaChange::Replace {
+        old: gone,
+        new: 5,
+        address: address.clone(),
+        client_address: address.clone(),
+    };
+    assert_eq!(change(&at, "ada", another).await, None, "its place is promised");
     until("it has taken the place", || async {
         let list = change(&at, "ada", ReplicaChange::List).await?;
         let now = voters(&list);
