@@ -419,10 +419,18 @@ mod tests {
         (service, receiver)
     }
 
+    /// Waits until something is so; not for ever.
+    async fn until(is_so: impl Fn() -> bool) {
+        let waits = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), waits).await.expect("it comes to be so");
+    }
+
     async fn until_queued(queue: &Receiver<Message>, count: usize) {
-        while queue.len() < count {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until(|| queue.len() >= count).await;
     }
 
     fn status_query() -> Request<wire::StatusRequest> {
@@ -473,9 +481,7 @@ mod tests {
         let first = ask();
         until_queued(&queue, 1).await;
         let second = ask();
-        while service.whys_waiting.available_permits() > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until(|| service.whys_waiting.available_permits() == 0).await;
         // No more than so many wait.
         busy_of(service.why(why_query()).await.unwrap().into_inner());
         // Not for ever, either.
