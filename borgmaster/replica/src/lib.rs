@@ -11,6 +11,10 @@ pub mod engine;
 pub mod node;
 pub mod server;
 
+/// How a replica joins its cell again, in the errors that leave nothing else.
+pub(crate) const JOIN_AGAIN: &str = "under a number that it never had (`borgcfg replicas remove`, `borgmaster --join`, \
+                                     `borgcfg replicas add`)";
+
 mod checkpoint;
 mod hashes;
 mod log;

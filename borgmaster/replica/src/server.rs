@@ -20,6 +20,7 @@ use borgmaster_core::{
 };
 use cell::live::{Event, Op, Outcome, Request, State, Timestamp};
 
+use crate::JOIN_AGAIN;
 use crate::checkpoint::{Checkpoint, CheckpointError, CheckpointRequest, Checkpointed};
 use crate::hashes::{HASH_EVERY, Hashes};
 use crate::node::{self, Arrived, Node, Refused};
@@ -195,8 +196,8 @@ pub enum StartError {
     Checkpoint(CheckpointError),
     /// The newest checkpoint is not of its index, and the log after it does not follow on it.
     #[error(
-        "{0}. Keep the folder for whoever looks into it, and let the replica join again with an empty one, under a \
-         number that it never had (`borgcfg replicas remove`, `borgmaster --join`, `borgcfg replicas add`)"
+        "{0}. Keep the folder for whoever looks into it, and let the replica join again with an empty one, {how}",
+        how = crate::JOIN_AGAIN
     )]
     OtherIndex(CheckpointError),
     /// The log cannot be used.
@@ -388,8 +389,7 @@ impl Server {
             node::Output::Lost { acknowledged, last_index } => {
                 let reason = format!(
                     "the log ends at index {last_index}, but this replica had it up to {acknowledged} and said \
-                     so: its disk lost something. Remove its folder, and let it join again under a number that \
-                     it never had (`borgcfg replicas remove`, `borgmaster --join`, `borgcfg replicas add`)"
+                     so: its disk lost something. Remove its folder, and let it join again {JOIN_AGAIN}"
                 );
                 self.stop(reason, out);
             }
@@ -463,8 +463,7 @@ impl Server {
         if let Some(index) = self.hashes.outvoted_at(voter_count) {
             let reason = format!(
                 "the state at index {index} is not that of the other replicas: this replica stops. Keep its \
-                 folder for whoever looks into it, and let it join again with an empty one, under a number that it \
-                 never had (`borgcfg replicas remove`, `borgmaster --join`, `borgcfg replicas add`)"
+                 folder for whoever looks into it, and let it join again with an empty one, {JOIN_AGAIN}"
             );
             self.stop(reason, out);
         }

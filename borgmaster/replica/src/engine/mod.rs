@@ -34,8 +34,8 @@ pub enum StorageError {
     /// What is kept is damaged.
     #[error(
         "{place} is damaged: {what}; remove that folder, all of it, and let the replica join the cell again, \
-         under a number that it never had (`borgcfg replicas remove`, `borgmaster --join`, \
-         `borgcfg replicas add`): it gets the state from the others"
+         {how}: it gets the state from the others",
+        how = crate::JOIN_AGAIN
     )]
     Corrupt {
         /// The folder. A part of it alone must not be removed.
