@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::address::free_address;
 
 /// Whatever takes longer has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -22,11 +23,6 @@ fn program(name: &str) -> PathBuf {
         path.display()
     );
     path
-}
-
-/// An address at which nobody listens.
-pub(crate) fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 /// A process that is killed when it is dropped.

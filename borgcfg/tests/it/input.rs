@@ -4,7 +4,8 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::Instant;
 
-use crate::cell::{Cell, DEADLINE, borgcfg, command, example, free_address};
+use crate::address::free_address;
+use crate::cell::{Cell, DEADLINE, borgcfg, command, example};
 
 #[test]
 fn bad_files_are_refused_by_line_and_field_and_nothing_is_submitted() {

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../../borgmaster/tests/it/address.rs"]
+mod address;
 mod cell;
 mod fake;
 mod input;

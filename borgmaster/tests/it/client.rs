@@ -1,6 +1,5 @@
 //! Daemons started as processes, and a client of them.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -18,11 +17,6 @@ use tonic::transport::Channel;
 
 /// Whatever takes longer has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
-
-/// A port that nobody listens at.
-pub(crate) fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
 
 /// A daemon, killed when it is dropped. Its log is shown then if the test failed, or with `SHOW_LOGS`
 /// set.

@@ -9,7 +9,8 @@ use cell::live::{Done, Rejected};
 use proto::status::Consistency;
 use tempfile::TempDir;
 
-use crate::client::{Daemon, Session, ask, cell, connect, free_address, job, leader, until};
+use crate::address::free_address;
+use crate::client::{Daemon, Session, ask, cell, connect, job, leader, until};
 
 pub(crate) struct Three {
     folder: TempDir,

@@ -12,9 +12,8 @@ use proto::status::Consistency;
 use rocksdb::{DB, IteratorMode, Options};
 use tempfile::TempDir;
 
-use crate::client::{
-    Daemon, Session, cell, change, connect, free_address, job, job_count, leader, until,
-};
+use crate::address::free_address;
+use crate::client::{Daemon, Session, cell, change, connect, job, job_count, leader, until};
 use crate::cluster::{Three, agree};
 
 /// The database of a replica that is not running.

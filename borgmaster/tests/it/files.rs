@@ -10,7 +10,8 @@ use proto::wire;
 use tempfile::TempDir;
 use tonic::Status;
 
-use crate::client::{Daemon, Session, ask, cell, connect, free_address, job, leader, until};
+use crate::address::free_address;
+use crate::client::{Daemon, Session, ask, cell, connect, job, leader, until};
 use crate::cluster::Three;
 use crate::machines::Machines;
 

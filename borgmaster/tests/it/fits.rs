@@ -8,7 +8,8 @@ use proto::status::Consistency;
 use proto::wire;
 use tempfile::TempDir;
 
-use crate::client::{Daemon, Session, connect, free_address, job, until};
+use crate::address::free_address;
+use crate::client::{Daemon, Session, connect, job, until};
 use crate::machines::Machines;
 
 async fn fits(address: &str, op: Op) -> Result<Fits, Rejected> {

@@ -6,9 +6,8 @@ use proto::reply::{Reply, Unserved};
 use proto::status::Consistency;
 use proto::wire;
 
-use crate::client::{
-    Daemon, Session, cell, change, free_address, job, job_count, leader, mutate, until,
-};
+use crate::address::free_address;
+use crate::client::{Daemon, Session, cell, change, job, job_count, leader, mutate, until};
 use crate::cluster::Three;
 use crate::mount::Mount;
 

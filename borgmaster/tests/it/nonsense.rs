@@ -18,7 +18,8 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use crate::client::{Daemon, Session, cell, connect, free_address, job, job_count, mutate, until};
+use crate::address::free_address;
+use crate::client::{Daemon, Session, cell, connect, job, job_count, mutate, until};
 use crate::files::checkpoint;
 use crate::raw::{call, junk};
 

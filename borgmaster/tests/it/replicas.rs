@@ -4,7 +4,8 @@ use proto::operate::{ReplicaChange, ReplicaList, ReplicaRole};
 use proto::status::Consistency;
 use tempfile::TempDir;
 
-use crate::client::{Daemon, Session, cell, change, connect, free_address, job, leader, until};
+use crate::address::free_address;
+use crate::client::{Daemon, Session, cell, change, connect, job, leader, until};
 use crate::cluster::Three;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::TcpListener;
 
 use tempfile::TempDir;
 
-use crate::client::{Daemon, Session, connect, free_address, job, job_count};
+use crate::address::free_address;
+use crate::client::{Daemon, Session, connect, job, job_count};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn beyond_loopback_it_listens_only_if_that_is_meant() {
@@ -18,8 +20,8 @@ async fn beyond_loopback_it_listens_only_if_that_is_meant() {
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is written");
 
-    let (_, port) =
-        free_address().rsplit_once(':').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    // One that is free on every address.
+    let port = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
     let everywhere = format!("0.0.0.0:{port}");
     let _daemon = Daemon::start(&["--data", data, "--listen", &everywhere, "--insecure"]);
     connect(&format!("127.0.0.1:{port}")).await;

@@ -10,7 +10,8 @@ use proto::status::Consistency;
 use proto::wire;
 use tempfile::TempDir;
 
-use crate::client::{DEADLINE, Daemon, Session, cell, change, connect, free_address, job, until};
+use crate::address::free_address;
+use crate::client::{DEADLINE, Daemon, Session, cell, change, connect, job, until};
 
 async fn explained(address: &str, task: &str) -> Result<Why, Rejected> {
     let query = WhyQuery { task: task.to_owned(), consistency: Consistency::Linearizable };

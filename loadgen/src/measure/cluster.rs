@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
+use std::io;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -66,10 +67,16 @@ impl Drop for Process {
     }
 }
 
-/// A port that nobody listens at.
-pub(super) fn free_address() -> anyhow::Result<String> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("there is no free port")?;
-    Ok(listener.local_addr()?.to_string())
+/// Addresses at which nobody listens, for clients of three replicas and for their peers.
+pub(super) fn free_addresses() -> anyhow::Result<[Vec<String>; 2]> {
+    let listen = || TcpListener::bind("127.0.0.1:0");
+    // All at once, so that none is chosen twice.
+    let taken = (0..6).map(|_| listen()).collect::<io::Result<Vec<_>>>();
+    let taken = taken.context("there is no free port")?;
+    let address = |listener: &TcpListener| Ok(listener.local_addr()?.to_string());
+    let mut clients = taken.iter().map(address).collect::<io::Result<Vec<_>>>()?;
+    let peers = clients.split_off(3);
+    Ok([clients, peers])
 }
 
 /// Three replicas.
@@ -91,10 +98,9 @@ impl Cluster {
         if !program.exists() {
             bail!("{} is not there: build it (-p borgmaster)", program.display());
         }
-        let addresses = (0..3).map(|_| free_address()).collect::<Result<Vec<_>, _>>()?;
+        let [addresses, peers] = free_addresses()?;
         let mut text = format!("data = {folder:?}\n[cell]\nname = \"load\"\nadmins = [{USER:?}]\n");
-        for (id, client) in (1..).zip(&addresses) {
-            let peer = free_address()?;
+        for (id, (client, peer)) in (1..).zip(addresses.iter().zip(peers)) {
             writeln!(text, "[[replica]]\nid = {id}\nclient = {client:?}\npeer = {peer:?}")?;
         }
         std::fs::write(folder.join("cell.toml"), text).context("cannot write cell.toml")?;

@@ -12,7 +12,7 @@ use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 
-use super::cluster::{DEADLINE, Process, free_address};
+use super::cluster::{DEADLINE, Process, free_addresses};
 use crate::clients::Asks;
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -78,8 +78,7 @@ pub(super) struct Etcd {
 impl Etcd {
     /// Starts them, and waits for a leader.
     pub(super) async fn start(folder: &Path) -> anyhow::Result<Self> {
-        let addresses = || (0..3).map(|_| free_address()).collect::<Result<Vec<_>, _>>();
-        let (clients, peers) = (addresses()?, addresses()?);
+        let [clients, peers] = free_addresses()?;
         let all: Vec<String> =
             (1..).zip(&peers).map(|(id, peer)| format!("m{id}=http://{peer}")).collect();
         let mut members = Vec::new();
