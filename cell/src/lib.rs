@@ -23,7 +23,7 @@ mod state;
 
 pub use band::{Band, Priority};
 pub use constraint::{Attributes, Constraint, Predicate, Strength};
-pub use cow::CowVec;
+pub use cow::{CowChunks, CowVec};
 pub use id::{JobId, MachineId, TaskId, UserId};
 pub use job::{Host, Job, JobKind, Spread, Task, TaskState};
 pub use machine::{DomainKind, Machine};

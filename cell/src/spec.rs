@@ -704,7 +704,7 @@ mod tests {
         let cell = build(JOB).unwrap();
         assert_eq!(cell.machines[0].attributes["cores"], "16");
         assert_eq!(cell.machines[0].attributes["ssd"], "true");
-        assert_eq!(cell.users, ["ann"]);
+        assert_eq!(*cell.users, ["ann"]);
         let web = &cell.jobs[1];
         assert_eq!(web.tasks.len(), 3);
         assert_eq!(web.tasks[2].limit.cpu, MilliCpu(500));

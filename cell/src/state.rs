@@ -1,6 +1,6 @@
 //! The state of a cell: its machines, users, jobs and alloc sets.
 
-use crate::cow::CowVec;
+use crate::cow::{CowChunks, CowVec};
 use crate::id::{JobId, MachineId, TaskId, UserId};
 use crate::job::{Job, JobKind, Task, TaskState};
 use crate::kube;
@@ -12,9 +12,9 @@ pub struct Cell {
     /// Machines, by [`MachineId`].
     pub machines: CowVec<Machine>,
     /// Users' names, by [`UserId`].
-    pub users: Vec<String>,
+    pub users: CowVec<String>,
     /// Jobs and alloc sets, by [`JobId`], in the order of their submission.
-    pub jobs: CowVec<Job>,
+    pub jobs: CowChunks<Job>,
     /// What Kubernetes' objects say beyond that, where the cell was read from such objects.
     pub kube: Option<Box<kube::Objects>>,
 }

@@ -145,7 +145,12 @@ fn drawn(
         });
     }
     let users = vec!["inflation".to_owned()];
-    Ok(Cell { machines: trace.cell.machines.clone(), users, jobs: jobs.into(), ..Cell::default() })
+    Ok(Cell {
+        machines: trace.cell.machines.clone(),
+        users: users.into(),
+        jobs: jobs.into(),
+        ..Cell::default()
+    })
 }
 
 /// Lets the tasks arrive again, each going where the plan put it, and looks at every percent.

@@ -10,9 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use cell::{JobId, TaskId};
-
-use crate::snapshot::Snapshot;
+use cell::{Job, JobId, TaskId};
 
 /// The limits of a cell's jobs.
 #[derive(Clone, Debug, Default)]
@@ -33,20 +31,7 @@ struct Limited {
 }
 
 impl Disruptions {
-    /// All limits, none of them used.
-    pub(crate) fn of(snapshot: &Snapshot<'_>) -> Self {
-        let mut all = Self::default();
-        for (index, job) in snapshot.cell.jobs.iter().enumerate() {
-            if let Some(max) = job.max_disrupted {
-                let limited =
-                    Limited { left: max, on_machine: BTreeMap::new(), most_on_machine: 0 };
-                all.of_job.insert(JobId::from_index(index), limited);
-            }
-        }
-        all
-    }
-
-    /// How many more of a job's tasks may be evicted; `None`: any number.
+    /// How many more of a job's tasks may be evicted; `None`: any number, or none of them was ever placed.
     pub(crate) fn left(&self, job: JobId) -> Option<u32> {
         self.of_job.get(&job).map(|limited| limited.left)
     }
@@ -61,12 +46,14 @@ impl Disruptions {
         &self.journal[seen..]
     }
 
-    pub(crate) fn placed(&mut self, task: TaskId, machine_row: usize) {
-        if let Some(limited) = self.of_job.get_mut(&task.job) {
-            let count = limited.on_machine.entry(machine_row).or_default();
-            *count += 1;
-            limited.most_on_machine = limited.most_on_machine.max(*count);
-        }
+    /// Counts a task of a job that is placed.
+    pub(crate) fn placed(&mut self, job: &Job, task: TaskId, machine_row: usize) {
+        let Some(left) = job.max_disrupted else { return };
+        let unused = Limited { left, on_machine: BTreeMap::new(), most_on_machine: 0 };
+        let limited = self.of_job.entry(task.job).or_insert(unused);
+        let count = limited.on_machine.entry(machine_row).or_default();
+        *count += 1;
+        limited.most_on_machine = limited.most_on_machine.max(*count);
     }
 
     /// Counts an eviction.
@@ -94,7 +81,6 @@ mod tests {
     use cell::spec::CellBuilder;
 
     use super::*;
-    use crate::{Accounting, Slot};
 
     #[test]
     fn machines_are_named_once_a_limit_binds_there() {
@@ -105,12 +91,12 @@ mod tests {
         let free = r#"{"name": "free", "user": "u", "priority": 0, "limit": {"cpu": 1, "ram": 1}}"#;
         builder.add_job(&serde_json::from_str(free).unwrap()).unwrap();
         let cell = builder.finish();
-        let empty = Snapshot::empty(&cell, &Slot::all(&cell), Accounting::Limits);
-        let mut disruptions = Disruptions::of(&empty);
+        let mut disruptions = Disruptions::default();
         let task = |position| TaskId { job: JobId(0), position };
         for (position, row) in [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2)] {
-            disruptions.placed(task(position), row);
+            disruptions.placed(cell.job(JobId(0)), task(position), row);
         }
+        disruptions.placed(cell.job(JobId(1)), TaskId { job: JobId(1), position: 0 }, 0);
         assert_eq!((disruptions.left(JobId(0)), disruptions.left(JobId(1))), (Some(3), None));
         // 2 may still leave, and no machine has more.
         disruptions.evicted(task(2), 1);

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 
-use cell::{Cell, Job, JobId, Priority, TaskId};
+use cell::{Cell, JobId, Priority, TaskId};
 
 use crate::disruption::Disruptions;
 use crate::equivalence::ClassIndex;
@@ -44,16 +44,10 @@ const TRIES_MAX: u32 = 1 << 10;
 
 impl Ledger {
     pub(crate) fn of(snapshot: &Snapshot<'_>) -> Self {
-        let mut ledger = Self { disruptions: Disruptions::of(snapshot), ..Self::default() };
-        let jobs = snapshot.cell.jobs.iter().enumerate();
-        // Nothing is kept of the rest.
-        let counts = |job: &Job| !job.priority.band().is_prod() || job.max_disrupted.is_some();
-        for (index, job) in jobs.filter(|(_, job)| counts(job)) {
-            for position in (0..).take(job.tasks.len()) {
-                let task = TaskId { job: JobId::from_index(index), position };
-                if let Some(placement) = snapshot.placement(task) {
-                    ledger.add(snapshot.cell, task, snapshot.hosts[placement.row].machine_row);
-                }
+        let mut ledger = Self::default();
+        for host in &snapshot.hosts {
+            for &task in &host.tasks {
+                ledger.add(snapshot.cell, task, host.machine_row);
             }
         }
         ledger
@@ -61,8 +55,9 @@ impl Ledger {
 
     /// To be told of each task that is placed, in an alloc of the machine or not.
     pub(crate) fn add(&mut self, cell: &Cell, task: TaskId, machine_row: usize) {
-        self.disruptions.placed(task, machine_row);
-        let priority = cell.job(task.job).priority;
+        let job = cell.job(task.job);
+        self.disruptions.placed(job, task, machine_row);
+        let priority = job.priority;
         if !priority.band().is_prod() {
             *self.victims.entry(priority).or_default() += 1;
         }

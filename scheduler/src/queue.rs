@@ -3,6 +3,7 @@
 //! Alloc sets come before the jobs of their priority, and at least as early as the most important job
 //! that runs in them, because those need their allocs first.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 
 use cell::{Cell, JobId, JobKind, Priority, TaskId, UserId};
@@ -17,24 +18,21 @@ pub enum QueueOrder {
     Fifo,
 }
 
+/// For each alloc set, the priority of the most important job that runs in it. Worked out for the first alloc:
+/// most queues have none.
+type HighestInside = BTreeMap<JobId, Priority>;
+
 /// Tasks that wait for a place.
 #[derive(Clone, Debug)]
 pub(crate) struct Queue {
     /// By priority and whether it is a job (false first); popped from the end.
     levels: BTreeMap<(Priority, bool), VecDeque<TaskId>>,
-    /// For each alloc set, the priority of the most important job that runs in it.
-    highest_inside: BTreeMap<JobId, Priority>,
+    highest_inside: OnceCell<HighestInside>,
 }
 
 impl Queue {
     pub(crate) fn new(cell: &Cell, tasks: &[TaskId], order: QueueOrder) -> Self {
-        let mut highest_inside: BTreeMap<JobId, Priority> = BTreeMap::new();
-        for job in &cell.jobs {
-            if let Some(alloc_set) = job.alloc_set {
-                let highest = highest_inside.entry(alloc_set).or_insert(job.priority);
-                *highest = job.priority.max(*highest);
-            }
-        }
+        let highest_inside = OnceCell::new();
         let mut by_level: BTreeMap<(Priority, bool), Vec<TaskId>> = BTreeMap::new();
         for &task in tasks {
             by_level.entry(level(cell, &highest_inside, task)).or_default().push(task);
@@ -69,14 +67,27 @@ impl Queue {
 }
 
 /// Where a task waits: by priority, and of one priority allocs (`true`, popped first) before tasks.
-fn level(
-    cell: &Cell,
-    highest_inside: &BTreeMap<JobId, Priority>,
-    task: TaskId,
-) -> (Priority, bool) {
+fn level(cell: &Cell, highest_inside: &OnceCell<HighestInside>, task: TaskId) -> (Priority, bool) {
     let job = cell.job(task.job);
-    let inside = highest_inside.get(&task.job).copied().unwrap_or(job.priority);
-    (job.priority.max(inside), job.kind == JobKind::AllocSet)
+    match job.kind {
+        JobKind::Job => (job.priority, false),
+        JobKind::AllocSet => {
+            let inside = highest_inside.get_or_init(|| all_highest_inside(cell));
+            let inside = inside.get(&task.job).copied().unwrap_or(job.priority);
+            (job.priority.max(inside), true)
+        }
+    }
+}
+
+fn all_highest_inside(cell: &Cell) -> HighestInside {
+    let mut all = HighestInside::new();
+    for job in &cell.jobs {
+        if let Some(alloc_set) = job.alloc_set {
+            let highest = all.entry(alloc_set).or_insert(job.priority);
+            *highest = job.priority.max(*highest);
+        }
+    }
+    all
 }
 
 fn round_robin(cell: &Cell, tasks: &[TaskId]) -> VecDeque<TaskId> {

@@ -57,7 +57,7 @@ pub(crate) fn read(
     for file in [&nodes, &pods] {
         hash.add(file.name(), file);
     }
-    let mut cell = Cell { users: vec![USER.to_owned()], ..Cell::default() };
+    let mut cell = Cell { users: vec![USER.to_owned()].into(), ..Cell::default() };
     cell.machines = read_nodes(&nodes, examiner)?.into();
     let models: BTreeSet<&str> = cell
         .machines

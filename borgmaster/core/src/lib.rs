@@ -259,7 +259,7 @@ impl Core {
             Input::Committed { index, data } => self.committed(index, &data, &mut out),
             Input::Restored(state) => {
                 self.state = *state;
-                self.planner = Planner::default();
+                self.planner.start_over();
                 out.push(Output::Machines);
             }
             Input::Heard(heard) => self.heard(now, heard, &mut out),
@@ -346,14 +346,15 @@ impl Core {
         self.planner.follow(&self.state, &applied.changes);
         if let Some(leader) = &mut self.leader {
             leader.stats.count(&entry, &applied, index);
-            for (request, outcome) in applied.answers {
+            for (request, outcome) in &applied.answers {
                 let Some(request) = request else { continue };
                 let tokens = leader.asked.remove(&(request.session, request.sequence));
                 for token in tokens.unwrap_or_default() {
                     out.push(Output::Answer { token, outcome: outcome.clone() });
                 }
             }
-            self.planner.came_back(&entry);
+            let count = self.config.scheduler_count.max(1);
+            self.planner.came_back(&self.state, &entry, &applied, count);
             leader.seen.came_back(&entry);
         }
         let is_configured = |command: &Command| matches!(command.op, Op::Configure(_));

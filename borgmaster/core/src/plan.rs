@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cell::borglet::TaskKey;
-use cell::live::{Assignment, Change, Entry, Op, Phase, State, Target, Timestamp};
-use cell::{Cell, JobId, TaskId};
+use cell::live::{Applied, Assignment, Change, Entry, Op, QueuePlace, State, Target, Timestamp};
+use cell::{Cell, Host, TaskId};
 use scheduler::{PassOptions, Policy, QueueOrder, Rooms, Snapshot, Speed, pass_on};
 
 use crate::rooms::LiveRooms;
@@ -21,8 +21,9 @@ use crate::{Core, Output, PROPOSE_AGAIN_MS};
 /// meanwhile.
 const ASSIGNMENT_COUNT_MAX: usize = 128;
 
-/// So many tasks are looked at in one pass at most, the most important first, so that a long queue does not
-/// hold up what comes after it; the rest has its turn in that and the passes after it. Our guess: half a second of work for tasks that are all different.
+/// So many places of the queue are looked at in one pass at most, half of them the most important, so that a
+/// long queue does not hold up what comes after it. Our guess: half a second of work for tasks that are all
+/// different.
 const PASS_TASK_COUNT_MAX: usize = 20_000;
 
 /// A pass that left tasks pending is made again at the latest after so long: back-offs end, and what is in
@@ -35,15 +36,29 @@ pub(crate) struct Planner {
     rooms: LiveRooms,
     /// Assignments that were proposed, and when.
     proposed: BTreeMap<TaskKey, Timestamp>,
-    /// By scheduler: what it plans now.
-    planning: BTreeMap<u32, BTreeSet<TaskKey>>,
-    /// By scheduler: when it last looked, and at which count of news.
-    last: BTreeMap<u32, (Timestamp, u64)>,
-    /// By scheduler, while more wait than it looks at in one pass: those whose turn was already.
-    had_turn: BTreeMap<u32, BTreeSet<TaskKey>>,
-    /// Counts the changes that may let more be placed.
+    /// By scheduler.
+    turns: BTreeMap<u32, Turns>,
+    /// Counts the changes that may let more of what waits be placed.
     news_count: u64,
     pass_count: u64,
+}
+
+/// What one scheduler has looked at, and what it is to look at.
+///
+/// What found no place will find none before there is more room: until then new tasks are looked at alone, and
+/// the queue once more now and then.
+#[derive(Debug, Default)]
+struct Turns {
+    /// The number of the pass that it plans now.
+    planning: Option<u64>,
+    /// When it last looked at the queue, and at which count of news; `None`: not yet.
+    looked: Option<(Timestamp, u64)>,
+    /// Tasks that it has not looked at since they came, or came back.
+    fresh: BTreeSet<TaskKey>,
+    /// Up to where it has looked at a queue that is longer than a pass.
+    after: Option<QueuePlace>,
+    /// So many places of the queue are to be looked at soon, since there may be room for them.
+    left: usize,
 }
 
 /// A pass to be planned.
@@ -53,20 +68,26 @@ pub struct PlanRequest {
     cell: Cell,
     rooms: Arc<Rooms>,
     queue: Vec<TaskId>,
-    /// The number of the job in each slot; 0: none.
-    uids: Vec<u64>,
     policy: Policy,
     seed: u64,
+    origin: Origin,
+}
+
+/// What state a pass was planned on.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    /// The number of the pass.
+    pass: u64,
     index: u64,
     next_incarnation: u64,
+    next_uid: u64,
 }
 
 /// A plan.
 #[derive(Debug)]
 pub struct PlanResult {
     scheduler: u32,
-    index: u64,
-    next_incarnation: u64,
+    origin: Origin,
     examined_count: usize,
     planned: Vec<Planned>,
 }
@@ -74,10 +95,10 @@ pub struct PlanResult {
 /// One assignment of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
-    task: TaskKey,
-    on: Target,
+    task: TaskId,
+    on: Host,
     gpu_devices: u16,
-    victims: Vec<TaskKey>,
+    victims: Vec<TaskId>,
 }
 
 impl PlanRequest {
@@ -93,23 +114,65 @@ impl PlanRequest {
             pending_limit: None,
         };
         let plan = pass_on(snapshot, &self.queue, &options);
-        let key = |id: TaskId| TaskKey { job: self.uids[id.job.index()], index: id.position };
-        let planned = plan.assignments.iter().map(|assignment| Planned {
-            task: key(assignment.task),
+        let planned = plan.assignments.into_iter().map(|assignment| Planned {
+            task: assignment.task,
             on: match plan.end.alloc(assignment.row) {
-                Some(alloc) => Target::Alloc(key(alloc)),
-                None => Target::Machine(plan.end.slot(assignment.row).machine),
+                Some(alloc) => Host::Alloc(alloc),
+                None => Host::Machine(plan.end.slot(assignment.row).machine),
             },
             gpu_devices: assignment.gpu_devices,
-            victims: assignment.victims.iter().map(|&victim| key(victim)).collect(),
+            victims: assignment.victims,
         });
         PlanResult {
             scheduler: self.scheduler,
-            index: self.index,
-            next_incarnation: self.next_incarnation,
+            origin: self.origin,
             examined_count: self.queue.len(),
             planned: planned.collect(),
         }
+    }
+}
+
+impl Origin {
+    /// The task that was there then; `None`: it has gone since, and another may be in its place.
+    fn key(&self, state: &State, id: TaskId) -> Option<TaskKey> {
+        let key = state.has_task(id).then(|| state.key(id))?;
+        (key.job < self.next_uid).then_some(key)
+    }
+}
+
+impl Turns {
+    /// Whether the queue is to be looked at again.
+    fn is_queue_due(&self, now: Timestamp, news_count: u64, is_proposed: bool) -> bool {
+        let Some((at, seen)) = self.looked else { return true };
+        seen != news_count || now.since_ms(at) >= AGAIN_MS || (self.left > 0 && !is_proposed)
+    }
+
+    /// The places of the queue whose turn it is, at most so many: all of them, or the most important, and then
+    /// those behind where it stopped the last time.
+    fn take(
+        &mut self,
+        state: &State,
+        now: Timestamp,
+        news_count: u64,
+        most: usize,
+    ) -> Vec<TaskKey> {
+        let count = state.waiting_count();
+        if self.looked.is_none_or(|(_, seen)| seen != news_count) {
+            self.left = count.saturating_sub(most / 2);
+        }
+        self.looked = Some((now, news_count));
+        if count <= most {
+            (self.after, self.left) = (None, 0);
+            return state.waiting().collect();
+        }
+        let mut places: Vec<QueuePlace> = state.queue_after(None).take(most / 2).collect();
+        let on = self.after.max(places.last().copied());
+        let head = places.len();
+        places.extend(state.queue_after(on).take(most - head));
+        self.left = self.left.saturating_sub(places.len() - head);
+        let is_end = places.len() < most;
+        self.after = places.last().copied().filter(|_| !is_end);
+        places.into_iter().map(|place| place.task).collect()
     }
 }
 
@@ -117,9 +180,13 @@ impl Planner {
     /// Another leads, or this one does: nothing is under way any more.
     pub(crate) fn forget(&mut self) {
         self.proposed.clear();
-        self.planning.clear();
-        self.last.clear();
-        self.had_turn.clear();
+        self.turns.clear();
+    }
+
+    /// Another state has come to follow.
+    pub(crate) fn start_over(&mut self) {
+        // A pass that is under way is not taken for one to come.
+        *self = Self { pass_count: self.pass_count, ..Self::default() };
     }
 
     /// The rooms of the state that was followed.
@@ -132,46 +199,45 @@ impl Planner {
         self.news_count += u64::from(self.rooms.follow(state, changes));
     }
 
-    /// An entry was applied: what of it was proposed from here is no longer under way.
-    pub(crate) fn came_back(&mut self, entry: &Entry) {
+    /// An entry was applied where it leads: what of it was proposed from here is no longer under way, and what
+    /// is new or was refused is to be looked at.
+    pub(crate) fn came_back(
+        &mut self,
+        state: &State,
+        entry: &Entry,
+        applied: &Applied,
+        scheduler_count: u32,
+    ) {
         for command in &entry.commands {
             if let Op::Assign { assignments } = &command.op {
                 for assignment in assignments {
                     self.proposed.remove(&assignment.task);
-                    // Should it wait again, it has a turn again.
-                    for had_turn in self.had_turn.values_mut() {
-                        had_turn.remove(&assignment.task);
-                    }
                 }
             }
+        }
+        let changed = applied.changes.iter().filter_map(|change| match *change {
+            Change::Job(slot) => Some(slot),
+            Change::JobGone(_)
+            | Change::Placed(_)
+            | Change::Removed(_)
+            | Change::Recharged(_)
+            | Change::Machines
+            | Change::Open(..)
+            | Change::Wanted(..)
+            | Change::Restored => None,
+        });
+        let present = changed.filter(|&job| state.has_task(TaskId { job, position: 0 }));
+        let new = present.flat_map(|slot| state.waiting_of(slot));
+        let refused = applied.refused.iter().map(|&(task, _)| task);
+        for task in new.chain(refused) {
+            self.turns.entry(scheduler_of(task, scheduler_count)).or_default().fresh.insert(task);
         }
     }
 }
 
-/// Leaves at most so many: half of them the most important, and then those who had no turn yet, so that what has
-/// no place does not keep the rest from being looked at. False: with these all had their turn.
-fn take_turns(
-    state: &State,
-    keys: &mut Vec<TaskKey>,
-    had_turn: &mut BTreeSet<TaskKey>,
-    most: usize,
-) -> bool {
-    if keys.len() <= most {
-        return false;
-    }
-    // Stable, so that within a priority the order of submission stays.
-    keys.sort_by_key(|key| {
-        let id = state.task_id(*key).expect("it waits");
-        std::cmp::Reverse(state.cell().job(id.job).priority)
-    });
-    let mut rest = keys.split_off(most / 2);
-    rest.retain(|key| !had_turn.contains(key));
-    let room = most - keys.len();
-    let has_more = rest.len() > room;
-    rest.truncate(room);
-    had_turn.extend(rest.iter().copied());
-    keys.append(&mut rest);
-    has_more
+/// Which of several schedulers looks at a task.
+fn scheduler_of(task: TaskKey, count: u32) -> u32 {
+    u32::try_from(task.job % u64::from(count)).expect("less than the count")
 }
 
 impl Core {
@@ -187,60 +253,55 @@ impl Core {
             return;
         }
         self.planner.proposed.retain(|_, at| now.since_ms(*at) < PROPOSE_AGAIN_MS);
-        let count = self.config.scheduler_count.max(1);
-        for scheduler in 0..count {
-            if self.planner.planning.contains_key(&scheduler) {
-                continue;
-            }
-            let is_due = match self.planner.last.get(&scheduler) {
-                None => true,
-                Some((at, news_count)) => {
-                    *news_count != self.planner.news_count
-                        || now.since_ms(*at) >= AGAIN_MS
-                        || (self.planner.had_turn.contains_key(&scheduler)
-                            && self.planner.proposed.is_empty())
-                }
-            };
-            if is_due {
-                self.plan_one(now, scheduler, count, out);
-            }
+        for scheduler in 0..self.scheduler_count() {
+            self.plan_one(now, scheduler, out);
         }
     }
 
-    fn plan_one(&mut self, now: Timestamp, scheduler: u32, count: u32, out: &mut Vec<Output>) {
-        let state = &self.state;
-        let planner = &mut self.planner;
-        let mut keys: Vec<TaskKey> = state
-            .waiting()
-            .filter(|key| key.job % u64::from(count) == u64::from(scheduler))
-            .filter(|key| !planner.proposed.contains_key(key) && state.is_eligible(*key, now))
-            .collect();
-        planner.last.insert(scheduler, (now, planner.news_count));
-        let had_turn = planner.had_turn.entry(scheduler).or_default();
-        if !take_turns(state, &mut keys, had_turn, PASS_TASK_COUNT_MAX) {
-            planner.had_turn.remove(&scheduler);
+    /// How many schedulers plan at once.
+    pub(crate) fn scheduler_count(&self) -> u32 {
+        self.config.scheduler_count.max(1)
+    }
+
+    fn plan_one(&mut self, now: Timestamp, scheduler: u32, out: &mut Vec<Output>) {
+        let count = self.scheduler_count();
+        let (state, planner) = (&self.state, &mut self.planner);
+        let turns = planner.turns.entry(scheduler).or_default();
+        let is_queue_due =
+            turns.is_queue_due(now, planner.news_count, !planner.proposed.is_empty());
+        if turns.planning.is_some() || (!is_queue_due && turns.fresh.is_empty()) {
+            return;
         }
+        let rest = turns.fresh.iter().nth(PASS_TASK_COUNT_MAX).copied();
+        let rest = rest.map(|first| turns.fresh.split_off(&first)).unwrap_or_default();
+        let mut keys = std::mem::replace(&mut turns.fresh, rest);
+        if is_queue_due {
+            keys.extend(turns.take(state, now, planner.news_count, PASS_TASK_COUNT_MAX));
+        }
+        keys.retain(|key| {
+            scheduler_of(*key, count) == scheduler
+                && !planner.proposed.contains_key(key)
+                && state.is_eligible(*key, now)
+        });
         if keys.is_empty() {
             return;
         }
-        let queue = keys.iter().filter_map(|key| state.task_id(*key)).collect();
-        let rooms = Arc::clone(planner.rooms.get(state));
         planner.pass_count += 1;
-        let mut uids = vec![0; state.cell().jobs.len()];
-        for (slot, job) in state.jobs() {
-            uids[slot.index()] = job.uid;
-        }
-        planner.planning.insert(scheduler, keys.into_iter().collect());
+        turns.planning = Some(planner.pass_count);
+        let (next_incarnation, next_uid) = state.next_numbers();
         out.push(Output::Plan(Box::new(PlanRequest {
             scheduler,
             cell: state.cell().clone(),
-            rooms,
-            queue,
-            uids,
+            queue: keys.iter().filter_map(|key| state.task_id(*key)).collect(),
+            seed: scheduler::mix(self.config.seed ^ planner.pass_count),
+            origin: Origin {
+                pass: planner.pass_count,
+                index: state.index(),
+                next_incarnation,
+                next_uid,
+            },
+            rooms: Arc::clone(planner.rooms.get(state)),
             policy: self.policy(),
-            seed: scheduler::mix(self.config.seed ^ self.planner.pass_count),
-            index: state.index(),
-            next_incarnation: state.next_numbers().0,
         })));
     }
 
@@ -253,24 +314,38 @@ impl Core {
 
     /// Takes in a finished plan: what still makes sense is proposed.
     pub(crate) fn planned(&mut self, now: Timestamp, result: PlanResult, out: &mut Vec<Output>) {
-        let PlanResult { scheduler, index, next_incarnation, examined_count, planned } = result;
-        let Some(leader) = &mut self.leader else { return };
-        if self.planner.planning.remove(&scheduler).is_none() {
+        let PlanResult { scheduler, origin, examined_count, planned } = result;
+        let (state, planner) = (&self.state, &mut self.planner);
+        let (Some(leader), Some(turns)) = (&mut self.leader, planner.turns.get_mut(&scheduler))
+        else {
+            return;
+        };
+        if turns.planning != Some(origin.pass) {
             return; // Planned for an earlier leader.
         }
-        leader.stats.count_pass(examined_count, self.state.index().saturating_sub(index));
+        turns.planning = None;
+        leader.stats.count_pass(examined_count, state.index().saturating_sub(origin.index));
         let mut assignments = Vec::with_capacity(planned.len());
         for Planned { task, on, gpu_devices, victims } in planned {
+            let Some(task) = origin.key(state, task) else { continue };
+            let on = match on {
+                Host::Machine(machine) => Some(Target::Machine(machine)),
+                Host::Alloc(alloc) => origin.key(state, alloc).map(Target::Alloc),
+            };
             let victims = victims.into_iter().map(|victim| {
-                let place = self.state.task_id(victim).and_then(|id| self.state.task_place(id))?;
+                let key = origin.key(state, victim)?;
+                let place = state.task_place(victim)?;
                 // Since the snapshot it may have been placed anew: that one was not looked at.
-                (place.incarnation.0 < next_incarnation).then_some((victim, place.incarnation))
+                (place.incarnation.0 < origin.next_incarnation).then_some((key, place.incarnation))
             });
             // A victim that was itself placed by this plan has no number yet; what depends on it waits for
             // the next pass.
-            if let Some(victims) = victims.collect::<Option<Vec<_>>>() {
-                self.planner.proposed.insert(task, now);
-                assignments.push(Assignment { task, on, gpu_devices, victims });
+            match (on, victims.collect::<Option<Vec<_>>>()) {
+                (Some(on), Some(victims)) => {
+                    planner.proposed.insert(task, now);
+                    assignments.push(Assignment { task, on, gpu_devices, victims });
+                }
+                _ => drop(turns.fresh.insert(task)),
             }
         }
         while !assignments.is_empty() {
@@ -278,16 +353,6 @@ impl Core {
             let chunk = std::mem::replace(&mut assignments, rest);
             self.propose(now, Op::Assign { assignments: chunk }, out);
         }
-    }
-
-    /// The slots of a job and its tasks that wait, for questions.
-    #[must_use]
-    pub fn waiting_of(&self, slot: JobId) -> Vec<TaskId> {
-        let tasks = self.state.job_at(slot).tasks.iter().zip(0..);
-        tasks
-            .filter(|(task, _)| matches!(task.phase, Phase::Waiting { .. }))
-            .map(|(_, position)| TaskId { job: slot, position })
-            .collect()
     }
 }
 
@@ -310,15 +375,22 @@ mod tests {
             let commands = vec![Command { request: None, op }];
             state.apply(index, &Entry { at: Timestamp(1), commands });
         }
-        let mut had_turn = BTreeSet::new();
-        let mut turn = || {
-            let mut keys: Vec<TaskKey> = state.waiting().collect();
-            let has_more = take_turns(&state, &mut keys, &mut had_turn, 3);
+        let mut turns = Turns::default();
+        let mut turn = |news| {
+            let keys = turns.take(&state, Timestamp(1), news, 3);
             let name = |key: &TaskKey| state.task_name(state.task_id(*key).expect("it waits"));
-            (keys.iter().map(name).collect::<Vec<_>>(), has_more)
+            (keys.iter().map(name).collect::<Vec<_>>(), turns.left)
         };
-        assert_eq!(turn(), (["job-2/0", "job-2/1", "job-1/0"].map(str::to_owned).to_vec(), true));
-        assert_eq!(turn(), (["job-2/0", "job-1/1", "job-3/0"].map(str::to_owned).to_vec(), true));
-        assert_eq!(turn(), (["job-2/0", "job-3/1"].map(str::to_owned).to_vec(), false));
+        let first = ["job-2/0", "job-2/1", "job-1/0"].map(str::to_owned).to_vec();
+        assert_eq!(turn(1), (first.clone(), 3));
+        assert_eq!(turn(1), (["job-2/0", "job-1/1", "job-3/0"].map(str::to_owned).to_vec(), 1));
+        assert_eq!(turn(1), (["job-2/0", "job-3/1"].map(str::to_owned).to_vec(), 0));
+        assert_eq!(turn(1), (first, 0), "from the head again");
+        let second = ["job-2/0", "job-1/1", "job-3/0"].map(str::to_owned).to_vec();
+        assert_eq!(
+            turn(2),
+            (second, 3),
+            "with more room all are to be looked at, from where it was"
+        );
     }
 }

@@ -33,15 +33,21 @@ impl LiveRooms {
         let mut has_news = false;
         for change in changes {
             match change {
-                Change::Wanted(..) | Change::JobGone(_) => {}
+                // A job's new tasks are looked at as such.
+                Change::Wanted(..) | Change::JobGone(_) | Change::Job(_) => {}
                 // Rows are machines in their order: more of them is another snapshot. After a restore the
                 // changes before speak of a state that is gone.
                 Change::Machines | Change::Restored => {
                     *self = Self::default();
                     return true;
                 }
-                Change::Job(_) => has_news = true,
-                Change::Placed(_) | Change::Open(_, false) => self.noted.push(*change),
+                Change::Placed(id) => {
+                    self.noted.push(*change);
+                    // An alloc is room for what runs in it.
+                    let job = state.cell().jobs.get(id.job.index());
+                    has_news |= job.is_some_and(|job| job.kind == JobKind::AllocSet);
+                }
+                Change::Open(_, false) => self.noted.push(*change),
                 Change::Removed(_) | Change::Recharged(_) | Change::Open(_, true) => {
                     self.noted.push(*change);
                     has_news = true;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use cell::live::{SavedError, State};
+use cell::live::{Records, SavedError, State};
 use serde::{Deserialize, Serialize};
 
 use crate::types::Members;
@@ -89,7 +89,7 @@ impl Checkpoint {
 pub struct CheckpointRequest {
     pub(crate) addresses: BTreeMap<u64, String>,
     pub(crate) members: Members,
-    pub(crate) state: State,
+    pub(crate) records: Records,
 }
 
 /// A checkpoint that was made.
@@ -105,8 +105,8 @@ impl CheckpointRequest {
     /// Makes it. The same request gives the same checkpoint.
     #[must_use]
     pub fn run(self) -> Checkpointed {
-        let Self { addresses, members, state } = self;
-        let checkpoint = Checkpoint { addresses, state: state.to_bytes() };
-        Checkpointed { index: state.index(), members, data: checkpoint.to_bytes() }
+        let Self { addresses, members, records } = self;
+        let checkpoint = Checkpoint { addresses, state: records.to_bytes() };
+        Checkpointed { index: records.index(), members, data: checkpoint.to_bytes() }
     }
 }

@@ -608,7 +608,7 @@ impl Server {
         CheckpointRequest {
             addresses: self.addresses.clone(),
             members: self.node.members().clone(),
-            state: self.state().clone(),
+            records: self.state().records(),
         }
     }
 

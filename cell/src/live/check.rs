@@ -2,11 +2,12 @@
 //!
 //! As slow as it is simple: for tests, for the simulation, and for a state that came from elsewhere.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::account::{Account, Size};
 use super::record::{JobRecord, Phase};
-use super::{State, hash};
+use super::{QueuePlace, State, hash};
 use crate::borglet::TaskKey;
 use crate::job::{Host, JobKind, TaskState};
 use crate::spec::JobSpec;
@@ -148,7 +149,8 @@ impl State {
         let mut waiting = BTreeSet::new();
         for (slot, job) in self.jobs() {
             let view = self.cell.job(slot);
-            if view.tasks.len() != job.tasks.len() || view.name != *job.name {
+            let is_alike = view.name == *job.name && view.priority.get() == job.spec.priority;
+            if view.tasks.len() != job.tasks.len() || !is_alike {
                 faults.push(Fault(format!("job {} is not as schedulers see it", job.name)));
                 continue;
             }
@@ -189,7 +191,10 @@ impl State {
                     faults.push(Fault(format!("{name} is {task:?}, and schedulers see {seen:?}")));
                 }
                 if matches!(task.phase, Phase::Waiting { .. }) {
-                    waiting.insert(TaskKey { job: job.uid, index: position });
+                    waiting.insert(QueuePlace {
+                        rank: Reverse(view.priority),
+                        task: TaskKey { job: job.uid, index: position },
+                    });
                 }
             }
         }

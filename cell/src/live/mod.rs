@@ -26,7 +26,9 @@ mod staged;
 mod text;
 pub mod view;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 pub use blob::Blob;
 pub use check::{Fault, KnownSpecs};
@@ -42,7 +44,7 @@ pub use record::{
     AfterStop, DeathCause, Health, JobEnd, JobRecord, Left, MachineRecord, Phase, Place, TaskRecord,
 };
 pub(crate) use saved::Saving;
-pub use saved::{Saved, SavedError};
+pub use saved::{Records, Saved, SavedError};
 pub use settings::Settings;
 pub use staged::{RESTORE_BYTES_MAX, RESTORE_PART_BYTES_MAX, restore_checksum};
 
@@ -50,9 +52,9 @@ use self::account::{Account, Need, Size};
 use self::hash::Sum;
 pub(crate) use self::session::Session;
 use self::staged::Staged;
-use crate::band::Band;
+use crate::band::{Band, Priority};
 use crate::borglet::TaskKey;
-use crate::cow::CowVec;
+use crate::cow::{CowChunks, CowVec};
 use crate::id::{JobId, MachineId, TaskId, UserId};
 use crate::job::{Host, Job, JobKind};
 use crate::state::Cell;
@@ -84,7 +86,7 @@ pub struct State {
     next_uid: u64,
     next_incarnation: u64,
     /// By slot, as `cell.jobs`.
-    jobs: Vec<Option<JobRecord>>,
+    jobs: CowChunks<Option<JobRecord>>,
     /// By [`MachineId`], as `cell.machines`.
     machines: Vec<MachineRecord>,
     quotas: BTreeMap<(String, Band), Quota>,
@@ -102,7 +104,7 @@ pub struct State {
     machine_names: BTreeMap<String, MachineId>,
     user_names: BTreeMap<String, UserId>,
     free_slots: BTreeSet<JobId>,
-    waiting: BTreeSet<TaskKey>,
+    waiting: BTreeSet<QueuePlace>,
     dead: BTreeSet<(Timestamp, u64)>,
     dependents: BTreeMap<u64, BTreeSet<u64>>,
     quota_used: BTreeMap<(String, Band), Amounts>,
@@ -114,6 +116,15 @@ pub struct State {
     sum: Sum,
     #[cfg(debug_assertions)]
     mutations: BTreeSet<Mutation>,
+}
+
+/// A place in the queue of waiting tasks: the most important first, and of one priority in the order of their
+/// submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct QueuePlace {
+    rank: Reverse<Priority>,
+    /// The task.
+    pub task: TaskKey,
 }
 
 /// An alloc that has a place, and what is in it.
@@ -140,7 +151,7 @@ impl State {
             index: 0,
             next_uid: 1,
             next_incarnation: 1,
-            jobs: Vec::new(),
+            jobs: CowChunks::default(),
             machines: Vec::new(),
             quotas: BTreeMap::new(),
             capabilities: BTreeMap::new(),
@@ -205,9 +216,28 @@ impl State {
         &self.cell
     }
 
-    /// The tasks that wait for a place, in the order of their submission, back-off or not.
+    /// The tasks that wait for a place, in the order of the queue, back-off or not.
     pub fn waiting(&self) -> impl Iterator<Item = TaskKey> + '_ {
-        self.waiting.iter().copied()
+        self.waiting.iter().map(|place| place.task)
+    }
+
+    /// The queue behind a place in it; `None`: from its head.
+    pub fn queue_after(&self, place: Option<QueuePlace>) -> impl Iterator<Item = QueuePlace> + '_ {
+        let from = place.map_or(Bound::Unbounded, Bound::Excluded);
+        self.waiting.range((from, Bound::Unbounded)).copied()
+    }
+
+    /// The tasks of a job that wait for a place.
+    ///
+    /// # Panics
+    /// If no job has the slot.
+    pub fn waiting_of(&self, slot: JobId) -> impl Iterator<Item = TaskKey> + '_ {
+        let place = |position| self.queue_place(TaskId { job: slot, position });
+        self.waiting.range(place(0)..=place(u32::MAX)).map(|place| place.task)
+    }
+
+    fn queue_place(&self, id: TaskId) -> QueuePlace {
+        QueuePlace { rank: Reverse(self.cell.job(id.job).priority), task: self.key(id) }
     }
 
     /// How many tasks wait for a place.
@@ -513,7 +543,7 @@ impl State {
             name: String::new(),
             kind: JobKind::Job,
             user: UserId(0),
-            priority: crate::band::Priority::new(0).expect("0 is a priority"),
+            priority: Priority::new(0).expect("0 is a priority"),
             constraints: Vec::new(),
             different_machines: false,
             spread: Vec::new(),

@@ -25,10 +25,10 @@ pub struct JobRecord {
     pub alloc_set: Option<u64>,
     /// What is wanted of it.
     #[serde(with = "super::text")]
-    pub spec: Box<JobSpec>,
+    pub spec: Arc<JobSpec>,
     /// The spec before the last update; `None`: never updated.
     #[serde(with = "super::text")]
-    pub previous: Option<Box<JobSpec>>,
+    pub previous: Option<Arc<JobSpec>>,
     /// Counts the specs it had, from 1.
     pub version: u32,
     /// Every task of a version below this one has to be started anew to be as wanted.
@@ -192,7 +192,7 @@ pub enum DeathCause {
 pub struct MachineRecord {
     /// What it is.
     #[serde(with = "super::text")]
-    pub spec: Box<MachineSpec>,
+    pub spec: Arc<MachineSpec>,
     /// Where its borglet listens.
     pub address: String,
     /// Whether it is heard.
@@ -302,6 +302,23 @@ impl JobRecord {
 }
 
 impl MachineRecord {
+    /// The machine as it is entered into a state.
+    pub(super) fn without_tasks(&self) -> Self {
+        Self {
+            spec: Arc::clone(&self.spec),
+            address: self.address.clone(),
+            health: self.health,
+            is_drained: self.is_drained,
+            is_removed: self.is_removed,
+            generation: self.generation,
+            spec_hash: self.spec_hash,
+            hash: self.hash,
+            tasks: Vec::new(),
+            present: Account::default(),
+            future: Account::default(),
+        }
+    }
+
     /// What is placed on it, allocs included, by ascending incarnation.
     #[must_use]
     pub fn tasks(&self) -> &[(Incarnation, TaskId)] {

@@ -127,7 +127,7 @@ impl Live {
             Event::Goes(slot) => self.goes(slot.index(self.cell.jobs.len())),
             Event::Comes(slot, like, count) => {
                 let slot = slot.index(self.cell.jobs.len());
-                let mut job = like.get(&self.cell.jobs).clone();
+                let mut job = self.cell.jobs[like.index(self.cell.jobs.len())].clone();
                 if job.kind != JobKind::Job || self.cell.jobs[slot].kind != JobKind::Job {
                     return;
                 }

@@ -54,8 +54,9 @@ fn the_state_at_time_zero_is_rebuilt_with_the_schedule_rows_requests() {
     assert_eq!(cell.machines[0].name, "5");
     assert_eq!(cell.machines[0].capacity.disk, None);
     assert_eq!(cell.machines[0].attributes["platform"], "B"); // the larger of the two
-    assert_eq!(cell.users, ["user-1", "user-2"]);
-    let [first, second] = &cell.jobs[..] else { panic!("two jobs: 30 comes later") };
+    assert_eq!(*cell.users, ["user-1", "user-2"]);
+    assert_eq!(cell.jobs.len(), 2, "30 comes later");
+    let (first, second) = (&cell.jobs[0], &cell.jobs[1]);
     assert_eq!((first.name.as_str(), first.tasks.len()), ("10", 2));
     assert!(first.different_machines); // task 1 says so
     assert_eq!(first.tasks[1].state, TaskState::Pending);

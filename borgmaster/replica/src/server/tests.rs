@@ -26,7 +26,7 @@ fn checkpoint_at(index: u64) -> Vec<u8> {
     let mut state = State::default();
     state.skip(index);
     let (addresses, members) = (BTreeMap::new(), Members::default());
-    CheckpointRequest { addresses, members, state }.run().data
+    CheckpointRequest { addresses, members, records: state.records() }.run().data
 }
 
 /// What follows from a snapshot that one sends as of an index.

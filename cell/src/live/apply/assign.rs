@@ -42,13 +42,13 @@ impl State {
         assignment: &Assignment,
     ) -> Result<(TaskId, Host, Vec<TaskId>), Refusal> {
         let Assignment { task: key, on, gpu_devices, victims } = assignment;
-        if !self.waiting.contains(key) {
+        let id = self.task_id(*key).ok_or(Refusal::NotPending)?;
+        if !matches!(self.record(id).phase, Phase::Waiting { .. }) {
             return Err(Refusal::NotPending);
         }
         if !self.is_eligible(*key, self.now) {
             return Err(Refusal::NotYet);
         }
-        let id = self.task_id(*key).ok_or(Refusal::NotPending)?;
         let job = self.cell.job(id.job);
         let (host, machine) = self.host(job, *on)?;
         if !self.machines[machine.index()].is_open() {

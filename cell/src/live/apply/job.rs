@@ -2,18 +2,20 @@
 //!
 //! Source: Borg (EuroSys '15) §2.3 and §2.5.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::user::{band_of, charge_of, charge_of_living};
 use super::{Capability, Context};
 use crate::band::Band;
+use crate::borglet::TaskKey;
 use crate::id::{JobId, TaskId, UserId};
 use crate::job::{Job, JobKind, TaskState};
 use crate::live::outcome::{Change, Done, Outcome, Rejected, What};
 use crate::live::quota::Amounts;
 use crate::live::record::{AfterStop, JobEnd, JobRecord, Phase, Place, TaskRecord};
-use crate::live::{EvictCause, State, hash};
+use crate::live::{EvictCause, QueuePlace, State, hash};
 use crate::resources::Resources;
 use crate::spec::{JobSpec, SpecError, read_job, task_limit};
 
@@ -51,7 +53,7 @@ impl State {
             uid,
             kind,
             alloc_set,
-            spec: Box::new(spec.clone()),
+            spec: Arc::new(spec.clone()),
             previous: None,
             version: 1,
             restart_below: 1,
@@ -122,7 +124,8 @@ impl State {
             task.hash = hash::of_task(uid, index, task);
             self.sum.add(task.hash);
             if matches!(task.phase, Phase::Waiting { .. }) {
-                self.waiting.insert(crate::borglet::TaskKey { job: uid, index });
+                let task = TaskKey { job: uid, index };
+                self.waiting.insert(QueuePlace { rank: Reverse(job.priority), task });
             }
         }
         for before in record.waits_for.iter().chain(&record.alloc_set) {
@@ -331,7 +334,7 @@ impl State {
             if is_restarted {
                 job.restart_below = job.version;
             }
-            job.previous = Some(std::mem::replace(&mut job.spec, Box::new(spec.clone())));
+            job.previous = Some(std::mem::replace(&mut job.spec, Arc::new(spec.clone())));
             job.spec_hash = hash::of_specs(job);
             job.version
         });
@@ -401,6 +404,14 @@ impl State {
     ) {
         let count = self.job_at(slot).tasks.len();
         let wanted = spec.count as usize;
+        // Those that wait do so by the new priority.
+        let rank = Reverse(job.priority);
+        let waiting: Vec<TaskKey> = self.waiting_of(slot).collect();
+        for task in waiting {
+            let before = QueuePlace { rank: Reverse(self.cell.job(slot).priority), task };
+            self.waiting.remove(&before);
+            self.waiting.insert(QueuePlace { rank, task });
+        }
         // What schedulers see: the new rules, and the tasks where they are.
         let old = std::mem::replace(&mut self.cell.jobs[slot.index()], job);
         let view = &mut self.cell.jobs[slot.index()];
@@ -420,7 +431,7 @@ impl State {
                 let index = u32::try_from(index).expect("checked");
                 task.hash = hash::of_task(uid, index, task);
                 self.sum.add(task.hash);
-                self.waiting.insert(crate::borglet::TaskKey { job: uid, index });
+                self.waiting.insert(QueuePlace { rank, task: TaskKey { job: uid, index } });
             }
             let added = spec.count - u32::try_from(count).expect("checked");
             self.change_job(slot, |job| {
@@ -447,8 +458,7 @@ impl State {
                 let new = self.new_task(limit, version);
                 self.change_task(id, |record| *record = new);
                 self.change_job(id.job, |job| job.alive += 1);
-                let key = self.key(id);
-                self.waiting.insert(key);
+                self.waiting.insert(self.queue_place(id));
                 self.view(id, TaskState::Pending);
             }
             Phase::Stopping { place, deadline, then: AfterStop::Die } => {

@@ -1,5 +1,7 @@
 //! Machines: added, heard or silent, drained, repaired, removed.
 
+use std::sync::Arc;
+
 use super::{Context, Tally};
 use crate::id::{MachineId, TaskId};
 use crate::live::account::{Account, Size};
@@ -55,7 +57,7 @@ impl State {
                         self.machine_count += 1;
                     }
                     self.change_machine(id, |machine| {
-                        *machine.spec = spec.clone();
+                        machine.spec = Arc::new(spec.clone());
                         machine.spec_hash = spec_hash;
                         machine.address.clone_from(address);
                         machine.is_removed = false;
@@ -70,7 +72,7 @@ impl State {
                 None => {
                     let id = MachineId::from_index(self.machines.len());
                     self.machines.push(MachineRecord {
-                        spec: Box::new(spec.clone()),
+                        spec: Arc::new(spec.clone()),
                         address: address.clone(),
                         health: Health::Unknown,
                         is_drained: false,

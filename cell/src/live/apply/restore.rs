@@ -20,7 +20,6 @@ use crate::borglet::TaskKey;
 use crate::id::{JobId, MachineId, TaskId};
 use crate::job::{Host, JobKind};
 use crate::live::Settings;
-use crate::live::account::Account;
 use crate::live::outcome::{Change, Done, Outcome, Rejected, What};
 use crate::live::record::{
     AfterStop, DeathCause, Health, JobEnd, JobRecord, Left, MachineRecord, Phase, Place, TaskRecord,
@@ -91,7 +90,7 @@ impl State {
         for (user, capabilities) in saved.capabilities {
             state.put_capabilities(user, capabilities);
         }
-        let (machines, machine_of) = self.merged_machines(index, saved.machines);
+        let (machines, machine_of) = self.merged_machines(index, &saved.machines);
         for (number, record) in machines.into_iter().enumerate() {
             let machine = read_machine(&record.spec)
                 .map_err(|error| SavedError::Contradiction(format!("machine: {error}")))?;
@@ -100,12 +99,9 @@ impl State {
         }
 
         let slot_count = saved.jobs.len();
-        let mut jobs: Vec<(JobId, JobRecord)> = saved
-            .jobs
-            .into_iter()
-            .enumerate()
-            .filter_map(|(slot, job)| Some((JobId::from_index(slot), job?)))
-            .collect();
+        let slots = (0..slot_count).map(JobId::from_index).zip(&saved.jobs);
+        let mut jobs: Vec<(JobId, JobRecord)> =
+            slots.filter_map(|(slot, job)| Some((slot, job.clone()?))).collect();
         let mut tally = Tally::default();
         let mut kept_allocs = BTreeSet::new();
         // Allocs before what is in them.
@@ -125,10 +121,11 @@ impl State {
     fn merged_machines(
         &self,
         index: u64,
-        saved: Vec<MachineRecord>,
+        saved: &[MachineRecord],
     ) -> (Vec<MachineRecord>, Vec<Option<MachineId>>) {
         let down = Health::Down { since: self.now };
-        let mut machines: Vec<MachineRecord> = self.machines.iter().map(without_tasks).collect();
+        let mut machines: Vec<MachineRecord> =
+            self.machines.iter().map(MachineRecord::without_tasks).collect();
         let mut machine_of = Vec::with_capacity(saved.len());
         for record in saved {
             let own = self.machine_names.get(&record.spec.name).copied();
@@ -136,13 +133,13 @@ impl State {
                 Some(id) if !record.is_removed => {
                     let machine = &mut machines[id.index()];
                     if machine.is_removed {
-                        *machine = MachineRecord { health: down, ..without_tasks(&record) };
+                        *machine = MachineRecord { health: down, ..record.without_tasks() };
                     }
                     machine.is_drained = record.is_drained;
                     Some(id)
                 }
                 None if !record.is_removed => {
-                    let record = MachineRecord { health: down, ..without_tasks(&record) };
+                    let record = MachineRecord { health: down, ..record.without_tasks() };
                     machines.push(record);
                     Some(MachineId::from_index(machines.len() - 1))
                 }
@@ -270,12 +267,6 @@ impl State {
             job.waits_for.retain(|uid| !finished.contains(uid));
         }
     }
-}
-
-/// A machine as it is entered into a state.
-fn without_tasks(record: &MachineRecord) -> MachineRecord {
-    let (present, future) = (Account::default(), Account::default());
-    MachineRecord { tasks: Vec::new(), present, future, ..record.clone() }
 }
 
 fn unusable(error: &dyn Error) -> Rejected {

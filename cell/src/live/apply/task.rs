@@ -49,8 +49,7 @@ impl State {
             record.phase = Phase::Assigned(place);
             record.placed_count += 1;
         });
-        let key = self.key(id);
-        self.waiting.remove(&key);
+        self.waiting.remove(&self.queue_place(id));
         let need = self.need(id, gpu_devices);
         self.accounts_mut(on).1.add(&need);
         self.machines[machine.index()].tasks.push((incarnation, id));
@@ -290,8 +289,7 @@ impl State {
             self.set_disrupted(id, true);
         }
         self.view(id, TaskState::Pending);
-        let key = self.key(id);
-        self.waiting.insert(key);
+        self.waiting.insert(self.queue_place(id));
     }
 
     fn die(&mut self, context: &mut Context, id: TaskId, cause: DeathCause) {
@@ -311,8 +309,7 @@ impl State {
         self.change_task(id, |record| record.phase = Phase::Dead { at, cause: died });
         self.set_disrupted(id, false);
         self.view(id, TaskState::Pending);
-        let key = self.key(id);
-        self.waiting.remove(&key);
+        self.waiting.remove(&self.queue_place(id));
         let spec = &self.job_at(id.job).spec;
         let (user, band) = (spec.user.clone(), band_of(spec));
         let charge = charge_of(spec, id.position);

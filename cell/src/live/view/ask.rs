@@ -60,7 +60,8 @@ impl State {
             Question::Quotas(filter, paging) => Answer::Quotas(self.list_quotas(filter, paging)),
             Question::Cell => Answer::Cell(Box::new(self.cell_status())),
             Question::Spec(name) => {
-                Answer::Spec(self.job(name).ok_or_else(|| unknown(name))?.spec.clone())
+                let job = self.job(name).ok_or_else(|| unknown(name))?;
+                Answer::Spec(Box::new(JobSpec::clone(&job.spec)))
             }
         })
     }

@@ -211,7 +211,7 @@ fn fleet(machines: &[&[u64]], more: &Value) -> Trace {
     }
     let mut trace = trace(&specs, &jobs);
     let rows = machines.iter().enumerate().flat_map(|(row, cpus)| cpus.iter().map(move |_| row));
-    for (row, job) in rows.zip(&mut trace.cell.jobs) {
+    for (row, job) in rows.zip(trace.cell.jobs.iter_mut()) {
         let host = Host::Machine(MachineId::from_index(row));
         job.tasks[0].state = TaskState::Running { on: Some(host) };
     }
