@@ -611,13 +611,9 @@ impl<'a, 'c, S: RowScore> Pass<'a, 'c, S> {
 
     /// Installs the packages of all that runs.
     fn install_all(&mut self) {
-        let jobs = self.snapshot.cell.jobs.iter().enumerate();
-        for (index, job) in jobs.filter(|(_, job)| !job.packages.is_empty()) {
-            for position in (0..).take(job.tasks.len()) {
-                let task = TaskId { job: JobId::from_index(index), position };
-                if let Some(placement) = self.snapshot.placement(task) {
-                    self.install(task, placement.row);
-                }
+        for row in 0..self.snapshot.hosts.len() {
+            for at in 0..self.snapshot.hosts[row].tasks.len() {
+                self.install(self.snapshot.hosts[row].tasks[at], row);
             }
         }
     }

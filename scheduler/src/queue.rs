@@ -25,7 +25,7 @@ type HighestInside = BTreeMap<JobId, Priority>;
 /// Tasks that wait for a place.
 #[derive(Clone, Debug)]
 pub(crate) struct Queue {
-    /// By priority and whether it is a job (false first); popped from the end.
+    /// By priority, and of one priority allocs (`true`) behind tasks; popped from the end.
     levels: BTreeMap<(Priority, bool), VecDeque<TaskId>>,
     highest_inside: OnceCell<HighestInside>,
 }

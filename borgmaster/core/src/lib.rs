@@ -25,6 +25,7 @@ mod rollout;
 mod rooms;
 mod seen;
 mod stats;
+mod turns;
 mod wanted;
 
 use std::collections::BTreeMap;
@@ -378,7 +379,8 @@ impl Core {
                 | Change::JobGone(_)
                 | Change::Placed(_)
                 | Change::Removed(_)
-                | Change::Recharged(_) => {}
+                | Change::Recharged(..)
+                | Change::Waits(_) => {}
             }
         }
         if let Some(term) = self.term() {

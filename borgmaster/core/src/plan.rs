@@ -6,29 +6,25 @@
 //!
 //! Source: Borg (EuroSys '15) §3.2 and §3.4; Omega (EuroSys '13).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cell::borglet::TaskKey;
-use cell::live::{Applied, Assignment, Change, Entry, Op, QueuePlace, State, Target, Timestamp};
+use cell::live::{Applied, Assignment, Change, Entry, Op, State, Target, Timestamp};
 use cell::{Cell, Host, TaskId};
 use scheduler::{PassOptions, Policy, QueueOrder, Rooms, Snapshot, Speed, pass_on};
 
 use crate::rooms::LiveRooms;
+use crate::turns::Turns;
 use crate::{Core, Output, PROPOSE_AGAIN_MS};
 
 /// So many assignments go into one entry: a millisecond's work for each replica, which answers no question
 /// meanwhile.
 const ASSIGNMENT_COUNT_MAX: usize = 128;
 
-/// So many places of the queue are looked at in one pass at most, half of them the most important, so that a
-/// long queue does not hold up what comes after it. Our guess: half a second of work for tasks that are all
-/// different.
+/// So many tasks of the queue are looked at in one pass at most, and as many that are new, so that a long queue
+/// does not hold up what comes after it. Our guess: half a second of work for tasks that are all different.
 const PASS_TASK_COUNT_MAX: usize = 20_000;
-
-/// A pass that left tasks pending is made again at the latest after so long: back-offs end, and what is in
-/// the way may have gone.
-const AGAIN_MS: u64 = 1_000;
 
 /// What a master keeps for its schedulers.
 #[derive(Debug, Default)]
@@ -36,29 +32,13 @@ pub(crate) struct Planner {
     rooms: LiveRooms,
     /// Assignments that were proposed, and when.
     proposed: BTreeMap<TaskKey, Timestamp>,
-    /// By scheduler.
+    /// By scheduler: what it is to look at.
     turns: BTreeMap<u32, Turns>,
+    /// By scheduler: the number of the pass that it plans now.
+    planning: BTreeMap<u32, u64>,
     /// Counts the changes that may let more of what waits be placed.
     news_count: u64,
     pass_count: u64,
-}
-
-/// What one scheduler has looked at, and what it is to look at.
-///
-/// What found no place will find none before there is more room: until then new tasks are looked at alone, and
-/// the queue once more now and then.
-#[derive(Debug, Default)]
-struct Turns {
-    /// The number of the pass that it plans now.
-    planning: Option<u64>,
-    /// When it last looked at the queue, and at which count of news; `None`: not yet.
-    looked: Option<(Timestamp, u64)>,
-    /// Tasks that it has not looked at since they came, or came back.
-    fresh: BTreeSet<TaskKey>,
-    /// Up to where it has looked at a queue that is longer than a pass.
-    after: Option<QueuePlace>,
-    /// So many places of the queue are to be looked at soon, since there may be room for them.
-    left: usize,
 }
 
 /// A pass to be planned.
@@ -140,47 +120,12 @@ impl Origin {
     }
 }
 
-impl Turns {
-    /// Whether the queue is to be looked at again.
-    fn is_queue_due(&self, now: Timestamp, news_count: u64, is_proposed: bool) -> bool {
-        let Some((at, seen)) = self.looked else { return true };
-        seen != news_count || now.since_ms(at) >= AGAIN_MS || (self.left > 0 && !is_proposed)
-    }
-
-    /// The places of the queue whose turn it is, at most so many: all of them, or the most important, and then
-    /// those behind where it stopped the last time.
-    fn take(
-        &mut self,
-        state: &State,
-        now: Timestamp,
-        news_count: u64,
-        most: usize,
-    ) -> Vec<TaskKey> {
-        let count = state.waiting_count();
-        if self.looked.is_none_or(|(_, seen)| seen != news_count) {
-            self.left = count.saturating_sub(most / 2);
-        }
-        self.looked = Some((now, news_count));
-        if count <= most {
-            (self.after, self.left) = (None, 0);
-            return state.waiting().collect();
-        }
-        let mut places: Vec<QueuePlace> = state.queue_after(None).take(most / 2).collect();
-        let on = self.after.max(places.last().copied());
-        let head = places.len();
-        places.extend(state.queue_after(on).take(most - head));
-        self.left = self.left.saturating_sub(places.len() - head);
-        let is_end = places.len() < most;
-        self.after = places.last().copied().filter(|_| !is_end);
-        places.into_iter().map(|place| place.task).collect()
-    }
-}
-
 impl Planner {
     /// Another leads, or this one does: nothing is under way any more.
     pub(crate) fn forget(&mut self) {
         self.proposed.clear();
         self.turns.clear();
+        self.planning.clear();
     }
 
     /// Another state has come to follow.
@@ -200,7 +145,7 @@ impl Planner {
     }
 
     /// An entry was applied where it leads: what of it was proposed from here is no longer under way, and what
-    /// is new or was refused is to be looked at.
+    /// waits by now is to be looked at.
     pub(crate) fn came_back(
         &mut self,
         state: &State,
@@ -215,29 +160,54 @@ impl Planner {
                 }
             }
         }
-        let changed = applied.changes.iter().filter_map(|change| match *change {
-            Change::Job(slot) => Some(slot),
-            Change::JobGone(_)
-            | Change::Placed(_)
-            | Change::Removed(_)
-            | Change::Recharged(_)
-            | Change::Machines
-            | Change::Open(..)
-            | Change::Wanted(..)
-            | Change::Restored => None,
-        });
-        let present = changed.filter(|&job| state.has_task(TaskId { job, position: 0 }));
-        let new = present.flat_map(|slot| state.waiting_of(slot));
-        let refused = applied.refused.iter().map(|&(task, _)| task);
-        for task in new.chain(refused) {
-            self.turns.entry(scheduler_of(task, scheduler_count)).or_default().fresh.insert(task);
+        for change in &applied.changes {
+            match *change {
+                Change::Job(slot) if state.has_task(TaskId { job: slot, position: 0 }) => {
+                    let job = state.job_at(slot);
+                    // An update of what runs may leave more to others.
+                    self.news_count += u64::from(job.version > 1);
+                    let turns = self.turns_of(job.uid, scheduler_count);
+                    for place in state.waiting_of(slot) {
+                        turns.add(state, TaskId { job: slot, position: place.task.index });
+                    }
+                }
+                Change::Waits(id) if state.has_task(id) => {
+                    let uid = state.key(id).job;
+                    self.turns_of(uid, scheduler_count).add(state, id);
+                }
+                Change::Job(_)
+                | Change::Waits(_)
+                | Change::JobGone(_)
+                | Change::Placed(_)
+                | Change::Removed(_)
+                | Change::Recharged(..)
+                | Change::Machines
+                | Change::Open(..)
+                | Change::Wanted(..)
+                | Change::Restored => {}
+            }
         }
+        for (task, _) in &applied.refused {
+            self.refused(state, *task, scheduler_count);
+        }
+    }
+
+    /// A task that was to be placed was not.
+    fn refused(&mut self, state: &State, task: TaskKey, scheduler_count: u32) {
+        if let Some(id) = state.task_id(task) {
+            self.turns_of(task.job, scheduler_count).refuse(state, id);
+        }
+    }
+
+    /// The turns of the scheduler that looks at a job.
+    fn turns_of(&mut self, job: u64, scheduler_count: u32) -> &mut Turns {
+        self.turns.entry(scheduler_of(job, scheduler_count)).or_default()
     }
 }
 
-/// Which of several schedulers looks at a task.
-fn scheduler_of(task: TaskKey, count: u32) -> u32 {
-    u32::try_from(task.job % u64::from(count)).expect("less than the count")
+/// Which of several schedulers looks at a job.
+fn scheduler_of(job: u64, count: u32) -> u32 {
+    u32::try_from(job % u64::from(count)).expect("less than the count")
 }
 
 impl Core {
@@ -249,45 +219,43 @@ impl Core {
 
     /// Begins passes where there is something to plan.
     pub(crate) fn plan(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        if self.leader.is_none() || self.state.waiting_count() == 0 {
+        if self.leader.is_none() {
             return;
         }
-        self.planner.proposed.retain(|_, at| now.since_ms(*at) < PROPOSE_AGAIN_MS);
-        for scheduler in 0..self.scheduler_count() {
-            self.plan_one(now, scheduler, out);
+        let count = self.config.scheduler_count.max(1);
+        let planner = &mut self.planner;
+        let is_lost = |at: &Timestamp| now.since_ms(*at) >= PROPOSE_AGAIN_MS;
+        let lost = planner.proposed.iter().filter(|(_, at)| is_lost(at)).map(|(task, _)| *task);
+        for task in lost.collect::<Vec<_>>() {
+            planner.proposed.remove(&task);
+            planner.refused(&self.state, task, count);
+        }
+        if self.state.waiting_count() == 0 {
+            planner.turns.values_mut().for_each(Turns::clear);
+            return;
+        }
+        for scheduler in 0..count {
+            self.plan_one(now, scheduler, count, out);
         }
     }
 
-    /// How many schedulers plan at once.
-    pub(crate) fn scheduler_count(&self) -> u32 {
-        self.config.scheduler_count.max(1)
-    }
-
-    fn plan_one(&mut self, now: Timestamp, scheduler: u32, out: &mut Vec<Output>) {
-        let count = self.scheduler_count();
+    fn plan_one(&mut self, now: Timestamp, scheduler: u32, count: u32, out: &mut Vec<Output>) {
         let (state, planner) = (&self.state, &mut self.planner);
-        let turns = planner.turns.entry(scheduler).or_default();
-        let is_queue_due =
-            turns.is_queue_due(now, planner.news_count, !planner.proposed.is_empty());
-        if turns.planning.is_some() || (!is_queue_due && turns.fresh.is_empty()) {
+        if planner.planning.contains_key(&scheduler) {
             return;
         }
-        let rest = turns.fresh.iter().nth(PASS_TASK_COUNT_MAX).copied();
-        let rest = rest.map(|first| turns.fresh.split_off(&first)).unwrap_or_default();
-        let mut keys = std::mem::replace(&mut turns.fresh, rest);
-        if is_queue_due {
-            keys.extend(turns.take(state, now, planner.news_count, PASS_TASK_COUNT_MAX));
-        }
-        keys.retain(|key| {
-            scheduler_of(*key, count) == scheduler
-                && !planner.proposed.contains_key(key)
-                && state.is_eligible(*key, now)
-        });
+        let is_wanted = |task: TaskKey| {
+            scheduler_of(task.job, count) == scheduler
+                && !planner.proposed.contains_key(&task)
+                && state.is_eligible(task, now)
+        };
+        let turns = planner.turns.entry(scheduler).or_default();
+        let keys = turns.take(state, now, planner.news_count, PASS_TASK_COUNT_MAX, is_wanted);
         if keys.is_empty() {
             return;
         }
         planner.pass_count += 1;
-        turns.planning = Some(planner.pass_count);
+        planner.planning.insert(scheduler, planner.pass_count);
         let (next_incarnation, next_uid) = state.next_numbers();
         out.push(Output::Plan(Box::new(PlanRequest {
             scheduler,
@@ -316,14 +284,11 @@ impl Core {
     pub(crate) fn planned(&mut self, now: Timestamp, result: PlanResult, out: &mut Vec<Output>) {
         let PlanResult { scheduler, origin, examined_count, planned } = result;
         let (state, planner) = (&self.state, &mut self.planner);
-        let (Some(leader), Some(turns)) = (&mut self.leader, planner.turns.get_mut(&scheduler))
-        else {
-            return;
-        };
-        if turns.planning != Some(origin.pass) {
+        let Some(leader) = &mut self.leader else { return };
+        if planner.planning.get(&scheduler) != Some(&origin.pass) {
             return; // Planned for an earlier leader.
         }
-        turns.planning = None;
+        planner.planning.remove(&scheduler);
         leader.stats.count_pass(examined_count, state.index().saturating_sub(origin.index));
         let mut assignments = Vec::with_capacity(planned.len());
         for Planned { task, on, gpu_devices, victims } in planned {
@@ -345,7 +310,7 @@ impl Core {
                     planner.proposed.insert(task, now);
                     assignments.push(Assignment { task, on, gpu_devices, victims });
                 }
-                _ => drop(turns.fresh.insert(task)),
+                _ => planner.refused(state, task, self.config.scheduler_count.max(1)),
             }
         }
         while !assignments.is_empty() {
@@ -358,39 +323,165 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
-    use cell::live::{Command, Settings};
+    use cell::MachineId;
+    use cell::live::Settings;
 
     use super::*;
+    use crate::turns::AGAIN_MS;
+    use crate::{Config, Input, decode};
+
+    fn submit(name: &str, priority: u16, count: u32) -> Op {
+        let text = format!(
+            r#"{{"name": "{name}", "user": "ann", "priority": {priority}, "count": {count},
+                "limit": {{"cpu": 1, "ram": 1}}}}"#
+        );
+        let spec = Box::new(serde_json::from_str(&text).expect("a job"));
+        Op::Submit { spec, is_alloc_set: false }
+    }
+
+    fn settings() -> Settings {
+        Settings { needs_quota: false, ..Settings::default() }
+    }
+
+    /// A master that leads: what it proposes is committed at once, and its passes are planned when the test says
+    /// so.
+    struct Master {
+        core: Core,
+        now: Timestamp,
+        passes: Vec<PlanRequest>,
+        proposed_count: usize,
+    }
+
+    impl Master {
+        fn new() -> Self {
+            let core = Core::new(State::new(settings()), Config::default());
+            let mut master =
+                Self { core, now: Timestamp(1_000), passes: Vec::new(), proposed_count: 0 };
+            master.input(Input::Elected { term: 1 });
+            master
+        }
+
+        fn input(&mut self, input: Input) {
+            let mut inputs = vec![input];
+            while let Some(input) = inputs.pop() {
+                for output in self.core.step(self.now, input) {
+                    match output {
+                        Output::Propose { data, .. } => {
+                            decode(&data).expect("an entry");
+                            self.proposed_count += 1;
+                            let index = self.core.state().index() + 1;
+                            inputs.push(Input::Committed { index, data });
+                        }
+                        Output::Plan(pass) => self.passes.push(*pass),
+                        Output::Stop { reason } => panic!("{reason}"),
+                        Output::Answer { .. }
+                        | Output::Event(_)
+                        | Output::Wanted(_)
+                        | Output::Machines => {}
+                    }
+                }
+            }
+            assert_eq!(self.core.state().faults(), []);
+        }
+
+        /// Lets time pass, up to the next tick; how many tasks are looked at in a pass that begins then.
+        fn tick_after(&mut self, ms: u64) -> Option<usize> {
+            self.now = self.now.plus_ms(ms);
+            self.input(Input::Tick);
+            self.passes.last().map(|pass| pass.queue.len())
+        }
+
+        /// Finishes the pass that is under way.
+        fn finish(&mut self) {
+            let pass = self.passes.pop().expect("a pass is under way");
+            self.input(Input::Planned(pass.run()));
+        }
+
+        /// As [`Self::tick_after`], with the pass finished.
+        fn pass_after(&mut self, ms: u64) -> Option<usize> {
+            let count = self.tick_after(ms);
+            count.inspect(|_| self.finish())
+        }
+
+        fn open_a_machine(&mut self, name: &str) {
+            let spec = format!(r#"{{"name": "{name}", "cpu": 2, "ram": 2}}"#);
+            let spec = serde_json::from_str(&spec).expect("a machine");
+            let machines = vec![(spec, format!("{name}:1"))];
+            self.input(Input::Own(Op::AddMachines { machines }));
+            let id = self.core.state().machine(name).expect("it was added");
+            self.input(Input::Own(Op::Health { machines: vec![(id, true)] }));
+        }
+    }
 
     #[test]
-    fn all_have_their_turn_the_most_important_first() {
-        let mut state = State::new(Settings { needs_quota: false, ..Settings::default() });
-        for (priority, index) in [(10, 1), (90, 2), (10, 3)] {
-            let text = format!(
-                r#"{{"name": "job-{index}", "user": "ann", "priority": {priority}, "count": 2,
-                    "limit": {{"cpu": 1, "ram": 1}}}}"#
-            );
-            let spec = Box::new(serde_json::from_str(&text).expect("a job"));
-            let op = Op::Submit { spec, is_alloc_set: false };
-            let commands = vec![Command { request: None, op }];
-            state.apply(index, &Entry { at: Timestamp(1), commands });
-        }
-        let mut turns = Turns::default();
-        let mut turn = |news| {
-            let keys = turns.take(&state, Timestamp(1), news, 3);
-            let name = |key: &TaskKey| state.task_name(state.task_id(*key).expect("it waits"));
-            (keys.iter().map(name).collect::<Vec<_>>(), turns.left)
-        };
-        let first = ["job-2/0", "job-2/1", "job-1/0"].map(str::to_owned).to_vec();
-        assert_eq!(turn(1), (first.clone(), 3));
-        assert_eq!(turn(1), (["job-2/0", "job-1/1", "job-3/0"].map(str::to_owned).to_vec(), 1));
-        assert_eq!(turn(1), (["job-2/0", "job-3/1"].map(str::to_owned).to_vec(), 0));
-        assert_eq!(turn(1), (first, 0), "from the head again");
-        let second = ["job-2/0", "job-1/1", "job-3/0"].map(str::to_owned).to_vec();
-        assert_eq!(
-            turn(2),
-            (second, 3),
-            "with more room all are to be looked at, from where it was"
-        );
+    fn new_tasks_are_looked_at_alone_until_there_is_more_room() {
+        let mut master = Master::new();
+        master.input(Input::Own(submit("first", 10, 30)));
+        assert_eq!(master.pass_after(50), Some(30));
+        assert_eq!(master.pass_after(50), None, "nothing is new");
+        master.input(Input::Own(submit("second", 10, 1)));
+        assert_eq!(master.pass_after(50), Some(1));
+        assert_eq!(master.pass_after(AGAIN_MS), Some(31), "now and then all are");
+        master.open_a_machine("m");
+        assert_eq!(master.pass_after(50), Some(31));
+        assert_eq!(master.core.state().waiting_count(), 29);
+        assert_eq!(master.pass_after(50), None);
+        master.input(Input::Own(submit("third", 10, 1)));
+        master.open_a_machine("n");
+        assert_eq!(master.pass_after(50), Some(30));
+        assert_eq!(master.core.state().waiting_count(), 28);
+    }
+
+    #[test]
+    fn what_was_refused_is_looked_at_again_at_once() {
+        let mut master = Master::new();
+        master.open_a_machine("m");
+        master.open_a_machine("n");
+        master.input(Input::Own(submit("job", 10, 1)));
+        assert_eq!(master.tick_after(50), Some(1));
+        // Meanwhile the machine that was chosen closes.
+        let pass = master.passes.pop().expect("it is under way").run();
+        let Host::Machine(chosen) = pass.planned[0].on else { panic!("a machine") };
+        master.input(Input::Own(Op::Health { machines: vec![(chosen, false)] }));
+        master.input(Input::Planned(pass));
+        assert_eq!(master.core.state().waiting_count(), 1);
+        assert_eq!(master.pass_after(50), Some(1));
+        assert_eq!(master.core.state().waiting_count(), 0);
+        let other = MachineId(1 - chosen.0);
+        assert_eq!(master.core.state().machine_at(other).tasks().len(), 1);
+    }
+
+    #[test]
+    fn a_pass_for_an_earlier_leader_is_not_taken_for_one_of_this() {
+        let mut master = Master::new();
+        master.open_a_machine("m");
+        master.input(Input::Own(submit("job", 10, 1)));
+        assert_eq!(master.tick_after(50), Some(1));
+        let earlier = master.passes.pop().expect("it is under way").run();
+        master.input(Input::Deposed);
+        master.input(Input::Elected { term: 2 });
+        assert_eq!(master.tick_after(50), Some(1));
+        let before = master.proposed_count;
+        master.input(Input::Planned(earlier));
+        assert_eq!(master.proposed_count, before);
+        master.finish();
+        assert_eq!(master.proposed_count, before + 1);
+        assert_eq!(master.core.state().waiting_count(), 0);
+    }
+
+    #[test]
+    fn a_task_is_who_it_was_when_the_pass_began() {
+        let mut master = Master::new();
+        master.open_a_machine("m");
+        master.input(Input::Own(submit("job", 10, 1)));
+        assert_eq!(master.tick_after(50), Some(1));
+        // It ends, and another job of the name takes its slot.
+        master.input(Input::Own(Op::Kill { job: "job".to_owned(), indexes: None }));
+        master.input(Input::Own(submit("job", 10, 1)));
+        let before = master.proposed_count;
+        master.finish();
+        assert_eq!(master.proposed_count, before, "nobody planned for that one");
+        assert_eq!(master.pass_after(50), Some(1));
+        assert_eq!(master.core.state().waiting_count(), 0);
     }
 }

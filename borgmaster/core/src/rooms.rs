@@ -25,7 +25,7 @@ pub struct LiveRooms {
 }
 
 impl LiveRooms {
-    /// Follows the changes of an entry; whether what waits may find a place now that it had not before.
+    /// Follows the changes of an entry; whether there may be room now for what found none before.
     pub fn follow(&mut self, state: &State, changes: &[Change]) -> bool {
         if self.rooms.is_none() {
             return !changes.is_empty();
@@ -33,8 +33,7 @@ impl LiveRooms {
         let mut has_news = false;
         for change in changes {
             match change {
-                // A job's new tasks are looked at as such.
-                Change::Wanted(..) | Change::JobGone(_) | Change::Job(_) => {}
+                Change::Wanted(..) | Change::JobGone(_) | Change::Job(_) | Change::Waits(_) => {}
                 // Rows are machines in their order: more of them is another snapshot. After a restore the
                 // changes before speak of a state that is gone.
                 Change::Machines | Change::Restored => {
@@ -47,8 +46,8 @@ impl LiveRooms {
                     let job = state.cell().jobs.get(id.job.index());
                     has_news |= job.is_some_and(|job| job.kind == JobKind::AllocSet);
                 }
-                Change::Open(_, false) => self.noted.push(*change),
-                Change::Removed(_) | Change::Recharged(_) | Change::Open(_, true) => {
+                Change::Open(_, false) | Change::Recharged(_, false) => self.noted.push(*change),
+                Change::Removed(_) | Change::Recharged(_, true) | Change::Open(_, true) => {
                     self.noted.push(*change);
                     has_news = true;
                 }
@@ -101,14 +100,15 @@ fn settle(rooms: &mut Rooms, state: &State, noted: &mut Vec<Change>) {
         match change {
             Change::Placed(id) if rooms.placement(id).is_none() => place(rooms, state, id),
             Change::Removed(id) if rooms.placement(id).is_some() => drop(rooms.remove(id)),
-            Change::Recharged(id) if rooms.placement(id).is_some() && state.has_task(id) => {
+            Change::Recharged(id, _) if rooms.placement(id).is_some() && state.has_task(id) => {
                 rooms.recharge(cell, id);
             }
             Change::Open(machine, true) => rooms.open(machine.index()),
             Change::Open(machine, false) => rooms.close(machine.index()),
             Change::Placed(_)
             | Change::Removed(_)
-            | Change::Recharged(_)
+            | Change::Recharged(..)
+            | Change::Waits(_)
             | Change::Wanted(..)
             | Change::JobGone(_)
             | Change::Job(_)

@@ -227,16 +227,21 @@ impl State {
         self.waiting.range((from, Bound::Unbounded)).copied()
     }
 
-    /// The tasks of a job that wait for a place.
+    /// The places in the queue of a job's tasks.
     ///
     /// # Panics
     /// If no job has the slot.
-    pub fn waiting_of(&self, slot: JobId) -> impl Iterator<Item = TaskKey> + '_ {
+    pub fn waiting_of(&self, slot: JobId) -> impl Iterator<Item = QueuePlace> + '_ {
         let place = |position| self.queue_place(TaskId { job: slot, position });
-        self.waiting.range(place(0)..=place(u32::MAX)).map(|place| place.task)
+        self.waiting.range(place(0)..=place(u32::MAX)).copied()
     }
 
-    fn queue_place(&self, id: TaskId) -> QueuePlace {
+    /// The place in the queue that a task has while it waits.
+    ///
+    /// # Panics
+    /// If no job has the slot.
+    #[must_use]
+    pub fn queue_place(&self, id: TaskId) -> QueuePlace {
         QueuePlace { rank: Reverse(self.cell.job(id.job).priority), task: self.key(id) }
     }
 

@@ -275,7 +275,7 @@ pub enum MachineStep {
 /// What changed for a view of the cell that is kept current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A job has this slot now, or has other tasks than before.
+    /// A job has this slot now, has other tasks than before, or waits for fewer others.
     Job(JobId),
     /// The slot is empty.
     JobGone(JobId),
@@ -283,8 +283,10 @@ pub enum Change {
     Placed(TaskId),
     /// A task lost its place; with an alloc what is in it was removed before.
     Removed(TaskId),
-    /// A task's reservation changed.
-    Recharged(TaskId),
+    /// A task's reservation changed; true: some of it is less than before.
+    Recharged(TaskId, bool),
+    /// A task waits for a place again.
+    Waits(TaskId),
     /// Machines were added or changed.
     Machines,
     /// A machine takes new tasks, or no longer.

@@ -104,21 +104,52 @@ impl State {
     /// A copy of what of it is saved.
     #[must_use]
     pub fn records(&self) -> Records {
-        let Self { quotas, capabilities, sessions, staged, .. } = self;
+        // Whoever adds a field has to say whether it is saved.
+        let Self {
+            settings,
+            now,
+            index,
+            next_uid,
+            next_incarnation,
+            jobs,
+            machines,
+            quotas,
+            capabilities,
+            sessions,
+            allowance,
+            staged,
+            sum,
+            cell: _,
+            slots: _,
+            job_names: _,
+            machine_names: _,
+            user_names: _,
+            free_slots: _,
+            waiting: _,
+            dead: _,
+            dependents: _,
+            quota_used: _,
+            envelopes: _,
+            down_count: _,
+            machine_count: _,
+            running_count: _,
+            #[cfg(debug_assertions)]
+                mutations: _,
+        } = self;
         Records(Self {
-            now: self.now,
-            index: self.index,
-            next_uid: self.next_uid,
-            next_incarnation: self.next_incarnation,
-            jobs: self.jobs.clone(),
-            machines: self.machines.iter().map(MachineRecord::without_tasks).collect(),
+            now: *now,
+            index: *index,
+            next_uid: *next_uid,
+            next_incarnation: *next_incarnation,
+            jobs: jobs.clone(),
+            machines: machines.iter().map(MachineRecord::without_tasks).collect(),
             quotas: quotas.clone(),
             capabilities: capabilities.clone(),
             sessions: sessions.clone(),
-            allowance: self.allowance,
+            allowance: *allowance,
             staged: staged.clone(),
-            sum: self.sum,
-            ..Self::new(self.settings.clone())
+            sum: *sum,
+            ..Self::new(settings.clone())
         })
     }
 

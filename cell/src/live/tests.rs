@@ -94,6 +94,27 @@ impl Cluster {
 }
 
 #[test]
+fn the_queue_follows_what_an_update_makes_of_a_jobs_priority() {
+    let mut cluster = Cluster::new();
+    let low = cluster.submit(spec("low", 100, 2, 1000, ""));
+    let high = cluster.submit(spec("high", 110, 1, 1000, ""));
+    let key = |job, index| TaskKey { job, index };
+    let waiting = |cluster: &Cluster| cluster.state.waiting().collect::<Vec<_>>();
+    assert_eq!(waiting(&cluster), [key(high, 0), key(low, 0), key(low, 1)]);
+    cluster.run(1000, Op::Update { spec: spec("low", 115, 3, 1000, "") }).0.unwrap();
+    assert_eq!(waiting(&cluster), [key(low, 0), key(low, 1), key(low, 2), key(high, 0)]);
+    assert_eq!(cluster.state.faults(), []);
+    let slot = cluster.state.task_id(key(low, 0)).unwrap().job;
+    assert_eq!(cluster.state.waiting_of(slot).count(), 3);
+    let second = cluster.state.queue_after(None).nth(1);
+    let rest: Vec<TaskKey> = cluster.state.queue_after(second).map(|place| place.task).collect();
+    assert_eq!(rest, [key(low, 2), key(high, 0)]);
+    cluster.run(1000, Op::Undo { job: "low".to_owned() }).0.unwrap();
+    assert_eq!(waiting(&cluster), [key(high, 0), key(low, 0), key(low, 1)]);
+    assert_eq!(cluster.state.faults(), []);
+}
+
+#[test]
 fn a_preempted_task_keeps_its_room_until_it_has_gone() {
     let mut cluster = Cluster::new();
     let low = cluster.submit(spec("low", 100, 1, 3000, ""));
@@ -543,6 +564,7 @@ proptest! {
             prop_assert_ne!(before, cluster.state.hash()); // the index is part of it
         }
         let bytes = cluster.state.to_bytes();
+        prop_assert!(cluster.state.records().to_bytes() == bytes);
         let back = State::from_bytes(&bytes).unwrap();
         prop_assert_eq!(back.faults(), Vec::new());
         prop_assert_eq!(back.hash(), cluster.state.hash());

@@ -406,11 +406,12 @@ impl State {
         let wanted = spec.count as usize;
         // Those that wait do so by the new priority.
         let rank = Reverse(job.priority);
-        let waiting: Vec<TaskKey> = self.waiting_of(slot).collect();
-        for task in waiting {
-            let before = QueuePlace { rank: Reverse(self.cell.job(slot).priority), task };
-            self.waiting.remove(&before);
-            self.waiting.insert(QueuePlace { rank, task });
+        if self.cell.job(slot).priority != job.priority {
+            let waiting: Vec<QueuePlace> = self.waiting_of(slot).collect();
+            for before in waiting {
+                self.waiting.remove(&before);
+                self.waiting.insert(QueuePlace { rank, ..before });
+            }
         }
         // What schedulers see: the new rules, and the tasks where they are.
         let old = std::mem::replace(&mut self.cell.jobs[slot.index()], job);

@@ -113,7 +113,7 @@ impl State {
             self.die_at(context, id, Some(place), DeathCause::Failed(cause.clone()));
         } else {
             let wait = if is_success { 0 } else { self.back_off_ms(failures) };
-            self.requeue(id, Left::Exited(cause.clone()), wait, false);
+            self.requeue(context, id, Left::Exited(cause.clone()), wait, false);
             let key = self.key(id);
             let what = crate::live::What::Task {
                 job: self.job_at(id.job).name.clone(),
@@ -210,7 +210,7 @@ impl State {
         match self.record(id).phase {
             Phase::Running { .. } => {
                 self.leave(context, id, place, true);
-                self.requeue(id, Left::Evicted(EvictCause::MachineLost), 0, true);
+                self.requeue(context, id, Left::Evicted(EvictCause::MachineLost), 0, true);
                 let what = crate::live::What::Task {
                     job: self.job_at(id.job).name.clone(),
                     task: self.key(id),
@@ -265,7 +265,9 @@ impl State {
                 account.add(&after);
             }
             self.view(id, TaskState::Running { on: Some(place.on) });
-            context.change(Change::Recharged(id));
+            let (before, after) = (before.reservation, after.reservation);
+            let is_less = after.cpu < before.cpu || after.ram < before.ram;
+            context.change(Change::Recharged(id, is_less));
             raised.push(place.machine);
             tally.count(true);
         }

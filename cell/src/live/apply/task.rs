@@ -212,11 +212,11 @@ impl State {
             AfterStop::Requeue(cause) if has_run => {
                 // Whether it is disrupted was said as it was told to stop. One that is a new task by now, as
                 // its job has shrunk and grown again, is not.
-                self.requeue(id, Left::Evicted(cause), 0, false);
+                self.requeue(context, id, Left::Evicted(cause), 0, false);
                 self.task_event_at(context, id, Some(place), TaskStep::Evicted(cause));
             }
             AfterStop::Requeue(_) => {
-                self.requeue(id, Left::NotStarted, 0, false);
+                self.requeue(context, id, Left::NotStarted, 0, false);
                 self.task_event_at(context, id, Some(place), TaskStep::Unassigned);
             }
         }
@@ -269,7 +269,14 @@ impl State {
     }
 
     /// Makes a task that has left its place pending again.
-    pub(super) fn requeue(&mut self, id: TaskId, after: Left, wait_ms: u64, is_disrupted: bool) {
+    pub(super) fn requeue(
+        &mut self,
+        context: &mut Context,
+        id: TaskId,
+        after: Left,
+        wait_ms: u64,
+        is_disrupted: bool,
+    ) {
         let phase = Phase::Waiting {
             since: self.now,
             not_before: self.now.plus_ms(wait_ms),
@@ -290,6 +297,7 @@ impl State {
         }
         self.view(id, TaskState::Pending);
         self.waiting.insert(self.queue_place(id));
+        context.change(Change::Waits(id));
     }
 
     fn die(&mut self, context: &mut Context, id: TaskId, cause: DeathCause) {
@@ -335,6 +343,7 @@ impl State {
             for dependent in self.dependents.remove(&uid).unwrap_or_default() {
                 let Some(&slot) = self.slots.get(&dependent) else { continue };
                 self.change_job(slot, |job| job.waits_for.remove(&uid));
+                context.change(Change::Job(slot));
                 // A job in an alloc set names it for as long as there is a record of the job.
                 if self.job_at(slot).alloc_set == Some(uid) {
                     inside.insert(dependent);

@@ -48,7 +48,8 @@ impl Watch {
                 }
                 Change::Job(_)
                 | Change::JobGone(_)
-                | Change::Recharged(_)
+                | Change::Recharged(..)
+                | Change::Waits(_)
                 | Change::Machines
                 | Change::Restored
                 | Change::Open(..)

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use borgmaster_core::{LiveRooms, evictions};
 use cell::borglet::{ExitCause, Incarnation, TaskKey};
 use cell::live::{
-    Applied, Assignment, Command, DeathCause, Done, Entry, MachineStep, Observation, Op, Outcome,
-    Phase, Rejected, Request, Seen, State, Target, TaskStep, Timestamp, What,
+    Applied, Assignment, Change, Command, DeathCause, Done, Entry, MachineStep, Observation, Op,
+    Outcome, Phase, Rejected, Request, Seen, State, Target, TaskStep, Timestamp, What,
 };
 use cell::spec::MachineSpec;
 use cell::{JobKind, MachineId, TaskId};
@@ -168,7 +168,10 @@ impl<'a> Replay<'a> {
         let index = self.state().index() + 1;
         let applied = self.side.apply(index, &Entry { at, commands });
         let now = self.state().now();
-        if self.rooms.follow(&self.side.state, &applied.changes) {
+        let waits = |change: &Change| matches!(change, Change::Job(_) | Change::Waits(_));
+        if self.rooms.follow(&self.side.state, &applied.changes)
+            || applied.changes.iter().any(waits)
+        {
             self.passes.insert(now.plus_ms(PASS_AFTER_MS));
         }
         for event in &applied.events {

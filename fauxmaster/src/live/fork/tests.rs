@@ -44,6 +44,24 @@ fn where_there_is_room_for_all_every_policy_sees_jobs_end_when_they_did() {
 }
 
 #[test]
+fn a_job_that_found_no_place_may_find_one_in_the_fork() {
+    let mut cell = Recorder::new("e-pvm", 2);
+    cell.checkpoint();
+    for name in ["a", "b"] {
+        cell.submit(&job(name, 200, 1, "4", ""), None).unwrap();
+        cell.pass_time(5);
+    }
+    // One is on each machine. Nothing happens after this that would call for a pass.
+    cell.submit(&job("large", 200, 1, "8", ""), None).unwrap();
+    cell.pass_time(5);
+    cell.run(Op::Expire).unwrap();
+    let options = options("best-fit");
+    let (recording, replay) = replay(&cell, &options);
+    assert_eq!(recording.side.state.waiting_count(), 1);
+    assert_eq!(replay.side.state.waiting_count(), 0);
+}
+
+#[test]
 fn machines_that_go_and_come_do_so_in_the_fork() {
     let mut cell = Recorder::new("e-pvm", 3);
     cell.checkpoint();
