@@ -98,7 +98,7 @@ fn run(config: Config) -> anyhow::Result<()> {
         data.display()
     );
     let seed = RandomState::new().hash_one(id);
-    let core = borgmaster_core::Config { seed, scheduler_count };
+    let core = borgmaster_core::Config { seed, scheduler_count, ..Default::default() };
     let server = Server::new(node::Config::new(id, seed), core, loaded)
         .with_context(|| format!("{}", data.display()))?;
 

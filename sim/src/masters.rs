@@ -74,10 +74,15 @@ impl Master {
         // And that a snapshot has parts enough for crashes and elections in between.
         config.part_byte_count = 2 << 10;
         mutations.switch_node(&mut config);
-        let core = borgmaster_core::Config {
+        let mut core = borgmaster_core::Config {
             seed,
             scheduler_count: 1 + u32::from(seed.is_multiple_of(3)),
+            ..borgmaster_core::Config::default()
         };
+        if seed.is_multiple_of(2) {
+            // Few enough that queues are looked at in parts.
+            core.pass_task_count_max = 2 + usize::try_from(seed / 2 % 20).expect("less than 20");
+        }
         let server = Server::new(config, core, loaded);
         let mut server = server.map_err(|error: StartError| error.to_string())?;
         mutations.switch_state(&mut server);

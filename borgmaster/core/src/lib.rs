@@ -168,11 +168,13 @@ pub struct Config {
     pub seed: u64,
     /// How many schedulers plan at once (Omega, EuroSys '13); at least 1.
     pub scheduler_count: u32,
+    /// So many tasks of the queue are looked at in one pass at most, and as many that are new; at least 2.
+    pub pass_task_count_max: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { seed: 1, scheduler_count: 1 }
+        Self { seed: 1, scheduler_count: 1, pass_task_count_max: plan::PASS_TASK_COUNT_MAX }
     }
 }
 

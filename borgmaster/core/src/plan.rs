@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cell::borglet::TaskKey;
-use cell::live::{Applied, Assignment, Change, Entry, Op, State, Target, Timestamp};
+use cell::live::{Applied, Assignment, Change, Entry, Op, Refusal, State, Target, Timestamp};
 use cell::{Cell, Host, TaskId};
 use scheduler::{PassOptions, Policy, QueueOrder, Rooms, Snapshot, Speed, pass_on};
 
@@ -23,8 +23,8 @@ use crate::{Core, Output, PROPOSE_AGAIN_MS};
 const ASSIGNMENT_COUNT_MAX: usize = 128;
 
 /// So many tasks of the queue are looked at in one pass at most, and as many that are new, so that a long queue
-/// does not hold up what comes after it. Our guess: half a second of work for tasks that are all different.
-const PASS_TASK_COUNT_MAX: usize = 20_000;
+/// does not hold up what comes after it. Our guess: half a second of work for as many that are all different.
+pub(crate) const PASS_TASK_COUNT_MAX: usize = 20_000;
 
 /// What a master keeps for its schedulers.
 #[derive(Debug, Default)]
@@ -187,7 +187,9 @@ impl Planner {
                 | Change::Restored => {}
             }
         }
-        for (task, _) in &applied.refused {
+        for (task, why) in &applied.refused {
+            // Of one that has gone the others may have what it was to have.
+            self.news_count += u64::from(*why == Refusal::NotPending);
             self.refused(state, *task, scheduler_count);
         }
     }
@@ -249,8 +251,9 @@ impl Core {
                 && !planner.proposed.contains_key(&task)
                 && state.is_eligible(task, now)
         };
+        let most = self.config.pass_task_count_max.max(2);
         let turns = planner.turns.entry(scheduler).or_default();
-        let keys = turns.take(state, now, planner.news_count, PASS_TASK_COUNT_MAX, is_wanted);
+        let keys = turns.take(state, now, planner.news_count, most, is_wanted);
         if keys.is_empty() {
             return;
         }
@@ -292,7 +295,11 @@ impl Core {
         leader.stats.count_pass(examined_count, state.index().saturating_sub(origin.index));
         let mut assignments = Vec::with_capacity(planned.len());
         for Planned { task, on, gpu_devices, victims } in planned {
-            let Some(task) = origin.key(state, task) else { continue };
+            let Some(task) = origin.key(state, task) else {
+                // What it was to have is there for others.
+                planner.news_count += 1;
+                continue;
+            };
             let on = match on {
                 Host::Machine(machine) => Some(Target::Machine(machine)),
                 Host::Alloc(alloc) => origin.key(state, alloc).map(Target::Alloc),

@@ -1,13 +1,15 @@
 //! Which of the tasks that wait a scheduler looks at next.
 //!
 //! What found no place will find none before there is more room. Until then what is new is looked at alone, and
-//! the queue once more now and then. When there is more room all of the queue is gone through, where it is
-//! longer than a pass in parts.
+//! the queue once more now and then, since not all that may help is told: a limit on disruption, or a place that
+//! a job's own rule keeps from its other tasks. When there is more room all of the queue is gone through, where
+//! it is longer than a pass in parts.
 //!
 //! Source: Borg (EuroSys '15) §3.2 (the queue) and §3.4 (how a scheduler is kept from looking again at what
 //! has not changed).
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cell::TaskId;
 use cell::borglet::TaskKey;
@@ -26,9 +28,11 @@ pub(crate) struct Turns {
     fresh: BTreeSet<QueuePlace>,
     /// What will be fresh at a time.
     backing_off: BTreeSet<(Timestamp, TaskKey)>,
-    /// What was refused since it last looked at the queue. It is fresh once: what a scheduler and the state
-    /// disagree on would be planned for ever.
-    refused: BTreeSet<TaskKey>,
+    /// What was refused in the last second, and whether more than once. It is fresh once: what a scheduler and
+    /// the state disagree on would be planned for ever.
+    refused: BTreeMap<TaskKey, bool>,
+    /// When that second began.
+    refused_since: Timestamp,
     /// Up to where it has looked at a queue that is longer than a pass.
     after: Option<QueuePlace>,
     /// So many places of the queue are to be looked at soon, since there may be room for them.
@@ -38,9 +42,9 @@ pub(crate) struct Turns {
 /// A part of the queue.
 #[derive(Debug, Default)]
 struct Part {
-    wanted: Vec<TaskKey>,
+    wanted: Vec<QueuePlace>,
     seen_count: usize,
-    /// The last place of it; `None`: it goes to the end.
+    /// The last place of it; `None`: it goes to the end, or is empty.
     last: Option<QueuePlace>,
 }
 
@@ -59,7 +63,7 @@ impl Part {
             }
             part.seen_count += 1;
             part.last = Some(place);
-            part.wanted.extend(Some(place.task).filter(|&task| is_wanted(task)));
+            part.wanted.extend(Some(place).filter(|place| is_wanted(place.task)));
         }
         Self { last: None, ..part }
     }
@@ -68,19 +72,19 @@ impl Part {
 impl Turns {
     /// A task waits that did not, or for less than before.
     pub(crate) fn add(&mut self, state: &State, id: TaskId) {
-        if let Phase::Waiting { not_before, .. } = state.record(id).phase {
-            if not_before > state.now() {
-                self.backing_off.insert((not_before, state.key(id)));
-            } else {
-                self.fresh.insert(state.queue_place(id));
-            }
+        if self.note(state, id) {
+            self.fresh.insert(state.queue_place(id));
         }
     }
 
     /// A task that was to be placed was not.
     pub(crate) fn refuse(&mut self, state: &State, id: TaskId) {
-        if self.refused.insert(state.key(id)) {
-            self.add(state, id);
+        match self.refused.entry(state.key(id)) {
+            Entry::Vacant(entry) => {
+                entry.insert(false);
+                self.add(state, id);
+            }
+            Entry::Occupied(mut entry) => drop(entry.insert(true)),
         }
     }
 
@@ -91,8 +95,8 @@ impl Turns {
         self.refused.clear();
     }
 
-    /// What is looked at next, of so many changes that may have made room: at most so many fresh ones, and so
-    /// many of the queue. Only what is wanted, which is asked of no more than twice as many of the queue.
+    /// What is looked at next: at most so many fresh ones, and so many of the queue. Only what is wanted, which is
+    /// asked of no more than twice as many of the queue. `news_count` counts what may have made room.
     pub(crate) fn take(
         &mut self,
         state: &State,
@@ -101,29 +105,66 @@ impl Turns {
         most: usize,
         is_wanted: impl Fn(TaskKey) -> bool,
     ) -> BTreeSet<TaskKey> {
-        while let Some(&(at, task)) = self.backing_off.first().filter(|(at, _)| *at <= now) {
-            self.backing_off.remove(&(at, task));
-            self.fresh.extend(state.task_id(task).map(|id| state.queue_place(id)));
+        if self.looked.is_none() && state.waiting_count() > most {
+            // What backed off before it led; a shorter queue is looked at as a whole anyway.
+            for id in state.waiting().filter_map(|task| state.task_id(task)) {
+                self.note(state, id);
+            }
         }
+        self.freshen(state, now);
         let mut taken = BTreeSet::new();
         let is_news = self.looked.is_none_or(|(_, seen)| seen != news_count);
         let is_again = self.looked.is_none_or(|(at, _)| now.since_ms(at) >= AGAIN_MS);
         if is_news || is_again || self.left > 0 {
             self.looked = Some((now, news_count));
-            self.refused.clear();
-            taken.extend(self.take_queue(state, is_news, most, &is_wanted));
+            for place in self.take_queue(state, is_news, most, &is_wanted) {
+                self.fresh.remove(&place);
+                taken.insert(place.task);
+            }
         }
-        if self.left > 0
-            && let Some(after) = self.after
-        {
-            // They will have their turn behind those that are more important.
-            self.left += self.fresh.split_off(&after).len();
-        }
+        // While the queue is gone through, what is behind has its turn there, after what is more important; what
+        // had none is still fresh at the end.
+        let later = self.after.filter(|_| self.left > 0);
+        let mut later = later.map(|after| self.fresh.split_off(&after)).unwrap_or_default();
         let rest = self.fresh.iter().nth(most).copied();
         let rest = rest.map(|first| self.fresh.split_off(&first)).unwrap_or_default();
         let fresh = std::mem::replace(&mut self.fresh, rest);
+        self.fresh.append(&mut later);
         taken.extend(fresh.into_iter().map(|place| place.task).filter(|&task| is_wanted(task)));
         taken
+    }
+
+    /// What has backed off for long enough is fresh, and what was refused once more than it may be at once.
+    fn freshen(&mut self, state: &State, now: Timestamp) {
+        let mut tasks = Vec::new();
+        while let Some(&(at, task)) = self.backing_off.first().filter(|(at, _)| *at <= now) {
+            self.backing_off.remove(&(at, task));
+            tasks.push(task);
+        }
+        if now.since_ms(self.refused_since) >= AGAIN_MS {
+            self.refused_since = now;
+            let refused = std::mem::take(&mut self.refused);
+            tasks.extend(
+                refused.into_iter().filter_map(|(task, is_again)| is_again.then_some(task)),
+            );
+        }
+        let places = tasks.into_iter().filter_map(|task| state.task_id(task));
+        self.fresh.extend(places.map(|id| state.queue_place(id)));
+    }
+
+    /// Notes until when a task backs off, if it does; whether it waits and does not.
+    fn note(&mut self, state: &State, id: TaskId) -> bool {
+        match state.record(id).phase {
+            Phase::Waiting { not_before, .. } if not_before > state.now() => {
+                self.backing_off.insert((not_before, state.key(id)));
+                false
+            }
+            Phase::Waiting { .. } => true,
+            Phase::Assigned(_)
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Dead { .. } => false,
+        }
     }
 
     /// Of the queue all, or the most important, and then those behind where it stopped the last time.
@@ -133,11 +174,12 @@ impl Turns {
         is_news: bool,
         most: usize,
         is_wanted: impl Fn(TaskKey) -> bool,
-    ) -> Vec<TaskKey> {
+    ) -> Vec<QueuePlace> {
         let count = state.waiting_count();
         if count <= most {
             (self.after, self.left) = (None, 0);
-            return state.waiting().filter(|&task| is_wanted(task)).collect();
+            let queue = state.queue_after(None);
+            return queue.filter(|place| is_wanted(place.task)).collect();
         }
         let head = Part::of(state.queue_after(None), most, most / 2, &is_wanted);
         if is_news {
@@ -153,7 +195,7 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use cell::live::{Command, Entry, Op, Settings};
+    use cell::live::{Command, Op, Settings};
 
     use super::*;
 
@@ -171,7 +213,7 @@ mod tests {
         let spec = Box::new(serde_json::from_str(&text).expect("a job"));
         let commands =
             vec![Command { request: None, op: Op::Submit { spec, is_alloc_set: false } }];
-        state.apply(state.index() + 1, &Entry { at: Timestamp(1), commands });
+        state.apply(state.index() + 1, &cell::live::Entry { at: Timestamp(1), commands });
     }
 
     fn id(state: &State, name: &str) -> TaskId {
@@ -223,12 +265,25 @@ mod tests {
             turns.add(&state, id(&state, name));
         }
         assert_eq!(take(&mut turns, &state, 2, 1, ""), "urgent/0 a/3 a/4");
-        assert_eq!(take(&mut turns, &state, 3, 1, ""), "urgent/0 a/5 a/6");
-        assert_eq!(take(&mut turns, &state, 4, 1, ""), "urgent/0 late/0 late/1");
+        assert_eq!(take(&mut turns, &state, 3, 1, ""), "urgent/0 a/5 a/6 late/0 late/1");
         assert_eq!(take(&mut turns, &state, 5, 1, ""), "");
         turns.add(&state, id(&state, "late/1"));
         assert_eq!(take(&mut turns, &state, 6, 1, ""), "late/1", "now it is looked at alone");
         assert_eq!(take(&mut turns, &state, 7, 1, ""), "");
+    }
+
+    #[test]
+    fn what_comes_while_the_queue_is_gone_through_from_its_middle_has_a_turn() {
+        let mut state = state(&[("a", 10, 7)]);
+        let mut turns = Turns::default();
+        assert_eq!(take(&mut turns, &state, 1, 1, ""), "a/0 a/1 a/2");
+        assert_eq!(take(&mut turns, &state, 2, 1, ""), "a/0 a/3 a/4");
+        assert_eq!(take(&mut turns, &state, 3, 2, ""), "a/0 a/5 a/6");
+        submit(&mut state, ("late", 10, 1));
+        turns.add(&state, id(&state, "late/0"));
+        assert_eq!(take(&mut turns, &state, 4, 2, ""), "a/0 a/1 a/2");
+        assert_eq!(take(&mut turns, &state, 5, 2, ""), "a/0 a/3 a/4 late/0");
+        assert_eq!(take(&mut turns, &state, 6, 2, ""), "");
     }
 
     #[test]
@@ -258,5 +313,22 @@ mod tests {
         assert_eq!(take(&mut turns, &state, 1_001, 1, ""), "a/0 a/1");
         turns.refuse(&state, id(&state, "a/0"));
         assert_eq!(take(&mut turns, &state, 1_002, 1, ""), "a/0");
+    }
+
+    #[test]
+    fn what_is_refused_again_and_again_is_looked_at_once_a_second_however_long_the_queue() {
+        let state = state(&[("a", 10, 20)]);
+        let mut turns = Turns::default();
+        while turns.left > 0 || turns.looked.is_none() {
+            take(&mut turns, &state, 5_000, 1, "");
+        }
+        let mut looked_at = Vec::new();
+        for now in (5_000..9_000).step_by(50) {
+            turns.refuse(&state, id(&state, "a/19"));
+            if take(&mut turns, &state, now, 1, "").contains("a/19") {
+                looked_at.push(now);
+            }
+        }
+        assert_eq!(looked_at, [5_000, 6_000, 6_050, 7_000, 7_050, 8_000, 8_050]);
     }
 }
