@@ -37,6 +37,7 @@ use proto::wire::cell_client::CellClient;
 use proto::wire::cell_server::CellServer;
 use proto::wire::replica_server::ReplicaServer;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::server::TcpIncoming;
 
@@ -120,6 +121,8 @@ fn run(config: Config) -> anyhow::Result<()> {
         None => (settings.cell_name.clone(), texts(&replicas)),
     };
     Identity { cell: cell.clone(), id }.keep(&folder)?;
+    // Before another thread has the engine: whoever ends while one has it may not end in order.
+    let listeners = runtime.block_on(Listeners::bind(&place))?;
     let (to_replica, messages) = crossbeam_channel::unbounded();
     let (to_hear, heard) = crossbeam_channel::unbounded();
     let (to_disk, writes) = crossbeam_channel::unbounded();
@@ -146,7 +149,7 @@ fn run(config: Config) -> anyhow::Result<()> {
 
     let peers = peers::Service::new(cell.clone(), id, to_replica.clone());
     let clients = rpc::Service::new(to_replica.clone());
-    runtime.block_on(listen(&place, clients, peers))?;
+    listeners.serve(runtime.handle(), clients, peers);
     tracing::info!(cell, id, clients = place.client, peers = place.peer, "listens");
 
     let ended = thread::Builder::new()
@@ -180,26 +183,42 @@ async fn wait_for_signal() -> std::io::Result<()> {
     }
 }
 
-/// Listens for clients and for the other replicas, at one address or at two.
-async fn listen(place: &Place, clients: rpc::Service, peers: peers::Service) -> anyhow::Result<()> {
-    let clients = CellServer::new(clients)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let peers = ReplicaServer::new(peers).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let server = || {
-        tonic::transport::Server::builder().http2_keepalive_interval(Some(Duration::from_secs(10)))
-    };
-    let first = server().add_service(clients);
-    let first = if place.peer == place.client {
-        first.add_service(peers)
-    } else {
-        let at = bind(&place.peer).await?;
-        tokio::spawn(server().add_service(peers).serve_with_incoming(at));
-        first
-    };
-    let at = bind(&place.client).await?;
-    tokio::spawn(first.serve_with_incoming(at));
-    Ok(())
+/// Where a replica listens.
+struct Listeners {
+    clients: TcpIncoming,
+    /// `None`: where clients ask as well.
+    peers: Option<TcpIncoming>,
+}
+
+impl Listeners {
+    async fn bind(place: &Place) -> anyhow::Result<Self> {
+        let peers = match place.peer == place.client {
+            true => None,
+            false => Some(bind(&place.peer).await?),
+        };
+        Ok(Self { clients: bind(&place.client).await?, peers })
+    }
+
+    /// Answers clients and the other replicas.
+    fn serve(self, runtime: &Handle, clients: rpc::Service, peers: peers::Service) {
+        let clients = CellServer::new(clients)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let peers = ReplicaServer::new(peers).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let server = || {
+            let ping = Some(Duration::from_secs(10));
+            tonic::transport::Server::builder().http2_keepalive_interval(ping)
+        };
+        let first = server().add_service(clients);
+        let first = match self.peers {
+            None => first.add_service(peers),
+            Some(at) => {
+                runtime.spawn(server().add_service(peers).serve_with_incoming(at));
+                first
+            }
+        };
+        runtime.spawn(first.serve_with_incoming(self.clients));
+    }
 }
 
 async fn bind(address: &str) -> anyhow::Result<TcpIncoming> {
