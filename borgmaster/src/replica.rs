@@ -391,7 +391,12 @@ impl Replica {
         for id in members.learners {
             let change = match self.replacing.get(&id) {
                 Some(&old) if self.would_hold(old, id) => Membership::Replace { new: id, old },
-                Some(_) => continue,
+                // Who was heard is forgotten at every check of the quorum, and that may be at this very tick
+                // each time: it is looked at again at the next one.
+                Some(_) => {
+                    self.promote_ticks = PROMOTE_TICKS;
+                    continue;
+                }
                 None => Membership::Promote { id },
             };
             let token = self.token(Waiting::Nobody);
