@@ -55,11 +55,18 @@ optimize: ## prove how few machines the bundled cell's workload needs, and come 
 	cargo run --release --locked -p optimizer --bin optimizer -- pareto --trace $(TRACE) \
 	  --pending-allowance 0 --trials 3 --seed 1 --certificate out/optimize/certificate.json
 
+# `borgcfg` is where cargo puts it; a user of it has it in the PATH.
+.PHONY: cell
+cell: ## start a local cell of 3 masters and 4 borglets that runs real tasks; `borgcfg dev down` ends it
+	@scripts/setup.sh master
+	cargo build --release --locked -p borgmaster -p borgcfg -p borglet -p borglet-init
+	cargo run --quiet --release --locked -p borgcfg --bin borgcfg -- dev up
+
 # The suite goes last, so that its closing lines close the output. Without nextest `--tests` leaves out
 # the doc tests, which have run by then.
 .PHONY: test
 test: ## run the whole test suite
-	@scripts/setup.sh optimizer
+	@scripts/setup.sh test
 	cargo test --quiet --doc --workspace --locked
 	@if cargo nextest --version >/dev/null 2>&1; then \
 	  echo cargo nextest run --workspace --locked; \

@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-const FILES: [&str; 4] = ["cell.proto", "borglet.proto", "client.proto", "replica.proto"];
+const FILES: [&str; 5] =
+    ["cell.proto", "borglet.proto", "client.proto", "node.proto", "replica.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=wire");

@@ -5,8 +5,9 @@
 #        scripts/setup.sh optimizer     and what the optimiser's solver needs, which is C++
 #        scripts/setup.sh master        and what the master's storage (RocksDB) needs, which is C++ too
 #        scripts/setup.sh lint          and rustfmt and clippy
+#        scripts/setup.sh test          what the optimiser needs, and what the borglet's tests run their tasks with
 #
-# Installs and downloads nothing, save for the needs of C++ where it is run as root on Debian or Ubuntu.
+# Installs and downloads nothing, save for the needs of C++ and of tests where it is run as root on Debian or Ubuntu.
 # Prints one line: what there is (exit code 0), or what is missing and how to get it (exit code 1).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -64,7 +65,7 @@ cpp_lacks() {
     command -v clang >/dev/null || lacks+=(clang)
     echo "${lacks[*]}"
 }
-if [[ ${1:-} == optimizer || ${1:-} == master || ${1:-} == lint ]]; then
+if [[ ${1:-} =~ ^(optimizer|master|lint|test)$ ]]; then
     if [[ $1 == master ]]; then whose="RocksDB, the master's storage,"; else whose="the optimiser's solver"; fi
     lacks=$(cpp_lacks "$1")
     if [[ -n $lacks && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
@@ -75,6 +76,25 @@ if [[ ${1:-} == optimizer || ${1:-} == master || ${1:-} == lint ]]; then
         lacks=$(cpp_lacks "$1")
     fi
     [[ -z $lacks ]] || missing "$whose needs $lacks: on Debian or Ubuntu \`sudo apt-get install $lacks\`, on Fedora \`sudo dnf install cmake gcc-c++ clang clang-devel\`, on macOS \`brew install cmake llvm\`"
+fi
+
+# What cannot be had here is no hindrance: tests that need it say that they are skipped.
+if [[ ${1:-} == test && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+    lacks=()
+    for need in ip:iproute2 nsenter:util-linux ps:procps python3:python3 runc:runc crun:crun containerd:containerd busybox:busybox-static; do
+        PATH=/usr/sbin:/usr/bin:/sbin:/bin command -v "${need%%:*}" >/dev/null || lacks+=("${need##*:}")
+    done
+    if ((${#lacks[@]} > 0)); then
+        echo "set-up: installing ${lacks[*]} for tests of the borglet"
+        # A package that would start a service is kept from it: tests start their own.
+        policy=/usr/sbin/policy-rc.d
+        if [[ ! -e $policy ]]; then
+            printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy"
+            trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        fi
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${lacks[@]}"; } \
+            </dev/null >/dev/null || echo "set-up: apt-get could not install ${lacks[*]}: tests that need them are skipped" >&2
+    fi
 fi
 
 if [[ ${1:-} == lint ]]; then

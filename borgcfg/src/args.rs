@@ -7,10 +7,13 @@ use proto::status::Consistency;
 
 use crate::client::Config;
 use crate::command::{
-    capabilities, change, completions, events, file, fits, machines, quota, replicas, settings,
-    status, why,
+    capabilities, change, completions, dev, events, exec, file, fits, logs, machines, quota,
+    replicas, settings, status, top, why,
 };
 use crate::failure::Failure;
+
+/// Where a master listens that is not told otherwise.
+const USUAL_CELL: &str = "127.0.0.1:7100";
 
 /// Asks a live cell, and changes it.
 ///
@@ -33,7 +36,7 @@ pub(crate) struct Cli {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "For every command")]
 pub(crate) struct Options {
-    /// Replicas of the master; the first that answers will do
+    /// Replicas of the master; the first that answers will do [default: those of `borgcfg dev up`, or 127.0.0.1:7100]
     #[arg(
         long,
         global = true,
@@ -41,10 +44,9 @@ pub(crate) struct Options {
         hide_env_values = true,
         value_name = "HOST:PORT,…",
         value_delimiter = ',',
-        default_value = "127.0.0.1:7100",
         value_parser = address
     )]
-    cell: Vec<String>,
+    cell: Option<Vec<String>>,
     /// Who you are; until there is authentication the cell believes it
     #[arg(long, global = true, env = "USER", hide_env_values = true, value_name = "NAME")]
     user: Option<String>,
@@ -121,6 +123,22 @@ pub(crate) enum Command {
     ///
     /// Example: borgcfg events --follow
     Events(events::EventsArgs),
+    /// Print what a task wrote
+    ///
+    /// Example: borgcfg logs hello/0 --follow
+    Logs(logs::LogsArgs),
+    /// Run a command inside a running task
+    ///
+    /// Example: borgcfg exec hello/0 -- sh -c 'ls -la; env'
+    Exec(exec::ExecArgs),
+    /// Show what tasks and machines use, beside limits and reservations; on a terminal again and again
+    ///
+    /// Example: borgcfg top --job hello
+    Top(top::TopArgs),
+    /// A local cell on this machine: start one, stop it
+    ///
+    /// Example: borgcfg dev up
+    Dev(dev::DevArgs),
     /// Write the cell to a file, which `restore` and `fauxmaster load` read
     ///
     /// Example: borgcfg checkpoint --out today.cell; fauxmaster load today.cell why hello/0
@@ -147,9 +165,10 @@ impl Options {
         let consistency = if self.stale { Consistency::Stale } else { Consistency::Linearizable };
         // One that is named twice is not asked twice.
         let mut cell: Vec<String> = Vec::new();
-        for address in &self.cell {
-            if !cell.contains(address) {
-                cell.push(address.clone());
+        let said = self.cell.clone().or_else(dev::masters);
+        for address in said.unwrap_or_else(|| vec![USUAL_CELL.to_owned()]) {
+            if !cell.contains(&address) {
+                cell.push(address);
             }
         }
         Config { cell, consistency, timeout: self.timeout }

@@ -9,6 +9,7 @@ mod command;
 mod document;
 mod failure;
 mod nearest;
+mod node;
 mod output;
 mod show;
 

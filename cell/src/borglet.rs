@@ -18,8 +18,11 @@
 //!
 //! Source: Borg (EuroSys '15) §3.3; fencing by tokens as in Kleppmann, "How to do distributed locking".
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use crate::container::ContainerSpec;
 use crate::resources::{Bytes, Capacity, MilliCpu, Resources};
 
 /// The longest that a running task outlives the moment at which its borglet hears that it is no longer
@@ -67,6 +70,8 @@ pub struct WantedTask {
     pub limit: Resources,
     /// Which GPU devices it has, a bit a device.
     pub gpu_devices: u16,
+    /// Whose job it is of.
+    pub user: String,
     /// Program and arguments.
     pub command: Vec<String>,
     /// From SIGTERM to SIGKILL.
@@ -75,6 +80,8 @@ pub struct WantedTask {
     pub latency_sensitive: bool,
     /// If no master is heard for this long, the borglet stops the task by itself; `None`: never.
     pub stop_after_disconnect_ms: Option<u64>,
+    /// What surrounds the program; `None`: nothing that its job asked for.
+    pub container: Option<Arc<ContainerSpec>>,
     /// Set once the task should end.
     pub stop: Option<Stop>,
 }
@@ -266,10 +273,12 @@ mod tests {
             priority: 200,
             limit,
             gpu_devices: 0b11,
+            user: "ann".to_owned(),
             command: vec!["serve".to_owned(), "--fast".to_owned()],
             grace_ms: 30_000,
             latency_sensitive: true,
             stop_after_disconnect_ms: Some(60_000),
+            container: None,
             stop: Some(Stop { deadline_in_ms: 500 }),
         };
         let fence = Fence { term: 2, generation: 77 };

@@ -9,6 +9,7 @@
 mod band;
 pub mod borglet;
 mod constraint;
+pub mod container;
 mod cow;
 pub mod file;
 mod id;

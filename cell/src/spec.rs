@@ -7,11 +7,13 @@
 //! An example of each part is in `examples/`; the fields' documentation here is the reference.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::band::Priority;
 use crate::constraint::{Constraint, Predicate, Strength};
+use crate::container::ContainerSpec;
 use crate::id::{JobId, MachineId, TaskId, UserId};
 use crate::job::{Host, Job, JobKind, Spread, Task, TaskState};
 use crate::machine::{DomainKind, Machine};
@@ -218,6 +220,9 @@ pub struct JobSpec {
     /// How its tasks are run: for a live cell alone.
     #[serde(default)]
     pub run: RunSpec,
+    /// What surrounds its program: for a live cell alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Arc<ContainerSpec>>,
 }
 
 /// How a live cell runs a job's tasks.
@@ -507,6 +512,14 @@ pub fn read_job(
         }
     }
     spec.run.check()?;
+    let mut packages = spec.packages.clone();
+    if let Some(container) = &spec.container {
+        if kind == JobKind::AllocSet {
+            return Err(SpecError::new("container", "an alloc runs no program of its own"));
+        }
+        container.check()?;
+        packages.extend(container.package_names());
+    }
     Ok(Job {
         name: spec.name.clone(),
         kind,
@@ -515,7 +528,7 @@ pub fn read_job(
         constraints,
         different_machines: spec.different_machines,
         spread,
-        packages: spec.packages.clone(),
+        packages,
         alloc_set,
         tied_to_machines: spec.tied_to_machines,
         max_disrupted: spec.max_disrupted,

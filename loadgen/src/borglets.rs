@@ -20,8 +20,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::client::Client;
 use crate::fleet::Fleet;
+use client::Client;
 
 /// So many machines go into one request.
 const BATCH_COUNT: usize = 1_000;

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use cell::Band;
 use cell::live::{Amounts, Op, Quota};
 
-use crate::client::Client;
+use client::Client;
 
 /// `loadgen clients`.
 #[derive(Debug, clap::Args)]

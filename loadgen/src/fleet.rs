@@ -135,10 +135,12 @@ mod tests {
             priority: 0,
             limit: Resources::default(),
             gpu_devices: 0,
+            user: String::new(),
             command: Vec::new(),
             grace_ms: 0,
             latency_sensitive: false,
             stop_after_disconnect_ms: None,
+            container: None,
             stop: None,
         };
         let wanted = Wanted { fence, base: None, tasks: vec![task], gone: Vec::new() };

@@ -5,7 +5,6 @@
 //! experiments.
 
 mod borglets;
-mod client;
 mod clients;
 mod fleet;
 mod measure;

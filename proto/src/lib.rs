@@ -1,6 +1,6 @@
 //! What clients, masters, borglets and replicas say to each other.
 //!
-//! [`wire`] is generated from the `.proto` files in `proto/wire`: three gRPC services and their messages. The
+//! [`wire`] is generated from the `.proto` files in `proto/wire`: four gRPC services and their messages. The
 //! other modules turn these messages into types of [`cell`], and back, with `TryFrom`. What is missing, out
 //! of range or too large ends in a [`WireError`] that names the field, so that nothing malformed gets past
 //! this crate. It opens no sockets and knows neither raft nor storage. The rules by which messages may change are in
@@ -11,6 +11,7 @@ pub mod explain;
 pub mod limits;
 pub mod link;
 pub mod mutate;
+pub mod node;
 pub mod operate;
 pub mod peer;
 pub mod reply;

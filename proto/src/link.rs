@@ -12,9 +12,9 @@ use cell::{GPU_DEVICE_COUNT_MAX, Priority};
 use crate::error::{Inside, WireError, optional, part, required};
 use crate::limits::{
     AMOUNT_MAX, ARGUMENT_BYTES_MAX, COMMAND_COUNT_MAX, LINK_BATCH_BYTES_MAX, LINK_BATCH_COUNT_MAX,
-    MACHINE_TASK_COUNT_MAX, at_most, list, name, plain_list, sized, text,
+    MACHINE_TASK_COUNT_MAX, NAME_BYTES_MAX, at_most, list, name, plain_list, sized, text,
 };
-use crate::parts::{Coded, coded, decode};
+use crate::parts::{Coded, coded, decode, read_container, write_container};
 use crate::wire;
 
 /// To one of the machines at the other end.
@@ -226,6 +226,8 @@ impl TryFrom<WantedTask> for wire::WantedTask {
             latency_sensitive: own.latency_sensitive,
             stop_after_disconnect_ms: own.stop_after_disconnect_ms,
             stop_deadline_in_ms: own.stop.map(|stop| stop.deadline_in_ms),
+            container: own.container.map(|it| write_container("container", &it)).transpose()?,
+            user: text("user", own.user, NAME_BYTES_MAX)?,
         })
     }
 }
@@ -242,10 +244,12 @@ impl TryFrom<wire::WantedTask> for WantedTask {
             priority: at_most("priority", message.priority.into(), Priority::MAX.get().into())?,
             limit: part("limit", message.limit)?,
             gpu_devices: at_most("gpu_devices", devices.into(), u16::MAX.into())?,
+            user: text("user", message.user, NAME_BYTES_MAX)?,
             command: command(message.command)?,
             grace_ms: message.grace_ms,
             latency_sensitive: message.latency_sensitive,
             stop_after_disconnect_ms: message.stop_after_disconnect_ms,
+            container: message.container.map(|it| read_container("container", it)).transpose()?,
             stop: message.stop_deadline_in_ms.map(|deadline_in_ms| Stop { deadline_in_ms }),
         })
     }

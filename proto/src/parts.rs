@@ -1,6 +1,9 @@
 //! Parts that the services have in common: enums, resources, causes, specs.
 
+use std::sync::Arc;
+
 use cell::borglet::{ExitCause, TaskKey};
+use cell::container::ContainerSpec;
 use cell::live::view::PhaseKind;
 use cell::live::{Amounts, Capability, EvictCause, JobEnd, MachineStep, Settings};
 use cell::spec::{JobSpec, MachineSpec};
@@ -240,6 +243,17 @@ pub(crate) fn read_job(field: &str, json: String) -> Result<Box<JobSpec>, WireEr
         crate::limits::LIST_COUNT_MAX,
         |field, name| spec_name(field, name),
     )?;
+    Ok(spec)
+}
+
+pub(crate) fn write_container(field: &str, spec: &ContainerSpec) -> Result<String, WireError> {
+    write_json(field, spec)
+}
+
+/// Unlike a job's spec this one is acted on as it is, so all of it is looked at.
+pub(crate) fn read_container(field: &str, json: String) -> Result<Arc<ContainerSpec>, WireError> {
+    let spec: Arc<ContainerSpec> = read_json(field, json)?;
+    spec.check().map_err(|error| WireError::new(error.field, error.problem))?;
     Ok(spec)
 }
 

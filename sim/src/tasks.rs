@@ -68,6 +68,7 @@ pub(crate) fn spec(random: &mut ChaCha8Rng, name: &str, user: &str) -> JobSpec {
         max_disrupted: is_one_in(random, 3).then(|| random.random_range(0..3)),
         tasks: Vec::new(),
         run,
+        container: None,
     }
 }
 

@@ -6,14 +6,18 @@
 pub(crate) mod capabilities;
 pub(crate) mod change;
 pub(crate) mod completions;
+pub(crate) mod dev;
 pub(crate) mod events;
+pub(crate) mod exec;
 pub(crate) mod file;
 pub(crate) mod fits;
+pub(crate) mod logs;
 pub(crate) mod machines;
 pub(crate) mod quota;
 pub(crate) mod replicas;
 pub(crate) mod settings;
 pub(crate) mod status;
+pub(crate) mod top;
 pub(crate) mod wait;
 pub(crate) mod why;
 
@@ -39,6 +43,10 @@ pub(crate) async fn run(
         Command::Capabilities(args) => capabilities::run(args, options, client).await,
         Command::Settings(args) => settings::run(&args, options, client).await,
         Command::Events(args) => events::run(&args, options, client).await,
+        Command::Logs(args) => logs::run(&args, options, client).await,
+        Command::Exec(args) => exec::run(args, options, client).await,
+        Command::Top(args) => top::run(&args, options, client).await,
+        Command::Dev(args) => dev::run(args, options).await,
         Command::Checkpoint(args) => file::checkpoint(&args, options, client).await,
         Command::Restore(args) => file::restore(&args, options, client).await,
         Command::Replicas(args) => replicas::run(args, options, client).await,

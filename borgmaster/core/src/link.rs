@@ -369,10 +369,12 @@ mod tests {
             priority: 0,
             limit: Resources::default(),
             gpu_devices: 0,
+            user: String::new(),
             command: Vec::new(),
             grace_ms,
             latency_sensitive: false,
             stop_after_disconnect_ms: None,
+            container: None,
             stop: None,
         }
     }

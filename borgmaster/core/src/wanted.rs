@@ -60,10 +60,12 @@ fn task(state: &State, incarnation: Incarnation, id: TaskId) -> Option<WantedTas
         priority: job.spec.priority,
         limit: task.limit,
         gpu_devices: place.gpu_devices,
+        user: job.spec.user.clone(),
         command: run.command.clone(),
         grace_ms,
         latency_sensitive: run.latency_sensitive,
         stop_after_disconnect_ms: stop_after.map(|seconds| u64::from(seconds) * 1000),
+        container: job.spec.container.clone(),
         stop: is_stopping.then_some(Stop { deadline_in_ms: grace_ms }),
     })
 }

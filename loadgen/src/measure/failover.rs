@@ -10,7 +10,7 @@ use super::ask::{self, Asker};
 use super::cluster::{Cluster, DEADLINE, USER};
 use super::report::{Bar, Report, Times, tell};
 use super::sustain;
-use crate::client::Client;
+use client::Client;
 
 /// A cell is left alone for so long before its leader is killed, so that each trial meets a settled one.
 const SETTLE: Duration = Duration::from_secs(5);

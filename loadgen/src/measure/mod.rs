@@ -5,6 +5,7 @@
 //! An experiment a file; what they share is `cluster`, `ask` and `disk`.
 
 mod ask;
+mod borglet;
 mod cluster;
 mod disk;
 mod etcd;
@@ -70,6 +71,8 @@ enum What {
     Submit,
     /// A full cell under a steady load; reads, memory, failover and restart at that size
     Sustain,
+    /// A real borglet: starts of tasks, its cost, and how limits hold. Needs root, and has to be named
+    Borglet,
 }
 
 const ALL: [What; 3] = [What::Rate, What::Submit, What::Sustain];
@@ -93,6 +96,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         match what {
             What::Rate => rate::run(&args, &folder, &mut report).await,
             What::Submit => submit::run(&args, &folder, &mut report).await,
+            What::Borglet => borglet::run(&args, &folder, &mut report).await,
             What::Sustain => sustain::run(&args, &folder, &mut report).await,
         }
         .with_context(|| format!("{what:?}").to_lowercase())?;

@@ -12,7 +12,7 @@ use super::Args;
 use super::ask::{self, Asker};
 use super::cluster::{Cluster, DEADLINE, USER};
 use super::report::{Bar, Report, Times, tell};
-use crate::client::Client;
+use client::Client;
 
 const LOOK: Duration = Duration::from_millis(5);
 

@@ -20,7 +20,7 @@ use super::ask::{self, Asker};
 use super::cluster::{Cluster, DEADLINE, USER};
 use super::failover;
 use super::report::{Bar, Report, Times, tell};
-use crate::client::Client;
+use client::Client;
 
 /// How often a job is looked at until all of it is placed.
 const LOOK: Duration = Duration::from_millis(50);

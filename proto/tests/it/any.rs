@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use cell::borglet::{Refusal, *};
+use cell::container::ContainerSpec;
 use cell::live::view::*;
 use cell::live::*;
 use cell::spec::{JobSpec, MachineSpec};
 use cell::*;
-use proptest::collection::{btree_set, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use proto::event::{Events, Told, Watch};
@@ -15,6 +16,7 @@ use proto::explain::{FitsQuery, WhyQuery};
 use proto::limits::AMOUNT_MAX;
 use proto::link::{FromMachine, MasterMessage, ToMachine};
 use proto::mutate::Mutation;
+use proto::node::*;
 use proto::operate::*;
 use proto::peer::{Envelope, Route};
 use proto::reply::{Reply, Unserved};
@@ -84,13 +86,28 @@ pub(crate) fn exit() -> BoxedStrategy<ExitCause> {
     .boxed()
 }
 
+fn container() -> BoxedStrategy<ContainerSpec> {
+    let env = btree_map("[A-Z]{1,4}", "[a-z =]{0,8}", 0..3);
+    let ports = btree_map("[a-z]{1,4}", Just(0_u16), 0..3);
+    (env, ports, option::of(1..1_000_u32), any::<bool>())
+        .prop_map(|(env, ports, processes_max, own_cpus)| ContainerSpec {
+            env,
+            ports,
+            processes_max,
+            own_cpus,
+            ..ContainerSpec::default()
+        })
+        .boxed()
+}
+
 fn wanted_task() -> BoxedStrategy<WantedTask> {
     let numbers = (0..=450_u16, any::<u16>(), any::<u64>(), any::<bool>());
-    let may_be = (option::of(any::<u64>()), option::of(any::<u64>()));
+    let may_be = (option::of(any::<u64>()), option::of(any::<u64>()), option::of(container()));
     (key(), incarnation(), name(), numbers, resources(), vec(words(), 0..4), may_be)
         .prop_map(|(key, incarnation, name, numbers, limit, command, may_be)| WantedTask {
             key,
             incarnation,
+            user: name.clone(),
             name,
             priority: numbers.0,
             limit,
@@ -99,6 +116,7 @@ fn wanted_task() -> BoxedStrategy<WantedTask> {
             grace_ms: numbers.2,
             latency_sensitive: numbers.3,
             stop_after_disconnect_ms: may_be.0,
+            container: may_be.2.map(Arc::new),
             stop: may_be.1.map(|deadline_in_ms| Stop { deadline_in_ms }),
         })
         .boxed()
@@ -688,4 +706,81 @@ fn route() -> BoxedStrategy<Route> {
 
 pub(crate) fn envelope() -> BoxedStrategy<Envelope> {
     (route(), vec(data(), 0..4)).prop_map(|(route, messages)| Envelope { route, messages }).boxed()
+}
+
+fn task_usage() -> BoxedStrategy<TaskUsage> {
+    let numbers = (any::<u64>(), any::<u32>(), any::<u64>(), any::<[u64; 4]>());
+    let pressures = option::of(any::<u32>());
+    let amounts = (amount(), amount(), amount(), amount());
+    (name(), numbers, amounts, pressures, any::<bool>())
+        .prop_map(|(name, numbers, amounts, pressure, is_healthy)| TaskUsage {
+            name,
+            incarnation: numbers.0,
+            pid: numbers.1,
+            age_ms: numbers.2,
+            cpu_milli: amounts.0,
+            ram_bytes: amounts.1,
+            cpu_limit_milli: amounts.2,
+            ram_limit_bytes: amounts.3,
+            process_count: numbers.3[0],
+            throttled_ms: numbers.3[1],
+            major_fault_count: numbers.3[2],
+            oom_kill_count: numbers.3[3],
+            cpu_pressure_permille: pressure,
+            memory_pressure_permille: None,
+            io_pressure_permille: pressure,
+            is_healthy,
+        })
+        .boxed()
+}
+
+pub(crate) fn machine_usage() -> BoxedStrategy<MachineUsage> {
+    (name(), amount(), amount(), vec(task_usage(), 0..4))
+        .prop_map(|(machine, cpu_capacity_milli, ram_capacity_bytes, tasks)| MachineUsage {
+            machine,
+            cpu_capacity_milli,
+            ram_capacity_bytes,
+            tasks,
+        })
+        .boxed()
+}
+
+pub(crate) fn logs_query() -> BoxedStrategy<LogsQuery> {
+    (name(), name(), option::of(incarnation()), any::<bool>(), option::of(any::<u64>()))
+        .prop_map(|(user, task, incarnation, follow, tail_bytes)| LogsQuery {
+            user,
+            task,
+            incarnation,
+            follow,
+            tail_bytes,
+        })
+        .boxed()
+}
+
+pub(crate) fn logs_piece() -> BoxedStrategy<LogsPiece> {
+    (prop_oneof![Just(LogStream::Stdout), Just(LogStream::Stderr)], vec(any::<u8>(), 0..40))
+        .prop_map(|(stream, data)| LogsPiece { stream, data })
+        .boxed()
+}
+
+pub(crate) fn exec_input() -> BoxedStrategy<ExecInput> {
+    prop_oneof![
+        (name(), name(), vec(words(), 1..4)).prop_map(|(user, task, command)| ExecInput::Start {
+            user,
+            task,
+            command
+        }),
+        vec(any::<u8>(), 0..40).prop_map(ExecInput::Stdin),
+        Just(ExecInput::StdinEnds),
+    ]
+    .boxed()
+}
+
+pub(crate) fn exec_output() -> BoxedStrategy<ExecOutput> {
+    prop_oneof![
+        vec(any::<u8>(), 0..40).prop_map(ExecOutput::Stdout),
+        vec(any::<u8>(), 0..40).prop_map(ExecOutput::Stderr),
+        exit().prop_map(ExecOutput::Exit),
+    ]
+    .boxed()
 }

@@ -12,6 +12,7 @@ use proto::event::{Events, Told, Watch};
 use proto::explain::{FitsQuery, WhyQuery};
 use proto::link::{FromMachine, MasterMessage, ToMachine};
 use proto::mutate::Mutation;
+use proto::node::*;
 use proto::operate::*;
 use proto::peer::{Envelope, Route};
 use proto::reply::{Reply, Unserved};
@@ -56,6 +57,7 @@ pub(crate) fn all() -> Vec<Example> {
     all.extend(mutations());
     all.extend(statuses());
     all.extend(others());
+    all.extend(nodes());
     all
 }
 
@@ -113,12 +115,22 @@ fn links() -> Vec<Example> {
         priority: 200,
         limit: limit(),
         gpu_devices: 0b110,
+        user: String::new(),
         command: vec![text("/bin/serve"), text("--port"), String::new()],
         grace_ms: 10_000,
         latency_sensitive: true,
         stop_after_disconnect_ms: Some(60_000),
+        container: None,
         stop: Some(Stop { deadline_in_ms: 0 }),
     };
+    let container = r#"{"env": {"MODE": "test"}, "ports": {"web": 0},
+        "health": {"live": {"tcp": "web", "every_ms": 5000, "timeout_ms": 1000, "failures_max": 3}}}"#;
+    let contained = WantedTask {
+        user: text("ann"),
+        container: Some(serde_json::from_str(container).unwrap()),
+        ..task.clone()
+    };
+    let contained = Wanted { fence, base: None, tasks: vec![contained], gone: Vec::new() };
     let whole = Wanted { fence, base: None, tasks: vec![task], gone: Vec::new() };
     let gone = vec![Incarnation(8), Incarnation(300)];
     let difference = Wanted { fence, base: Some(0), tasks: Vec::new(), gone };
@@ -147,6 +159,7 @@ fn links() -> Vec<Example> {
     };
     examples! {
         "wanted-whole": ToMachine = to(MasterMessage::Wanted(whole)),
+        "wanted-container": ToMachine = to(MasterMessage::Wanted(contained)),
         "wanted-difference": ToMachine = to(MasterMessage::Wanted(difference)),
         "poll": ToMachine = to(MasterMessage::Poll(Poll { fence })),
         "report": FromMachine = FromMachine::Report(report),
@@ -155,6 +168,59 @@ fn links() -> Vec<Example> {
         "refusal-not-persisted": FromMachine = refusal(RefusalReason::NotPersisted),
         "refusal-too-many-tasks": FromMachine = refusal(RefusalReason::TooManyTasks),
         "refusal-malformed": FromMachine = refusal(RefusalReason::Malformed),
+    }
+}
+
+fn nodes() -> Vec<Example> {
+    let task = TaskUsage {
+        name: text("web/1"),
+        incarnation: 900,
+        pid: 4321,
+        age_ms: 30_000,
+        cpu_milli: 250,
+        ram_bytes: 1 << 20,
+        cpu_limit_milli: 500,
+        ram_limit_bytes: 1 << 29,
+        process_count: 3,
+        throttled_ms: 70,
+        major_fault_count: 2,
+        oom_kill_count: 1,
+        cpu_pressure_permille: Some(12),
+        memory_pressure_permille: Some(0),
+        io_pressure_permille: Some(3),
+        is_healthy: false,
+    };
+    let usage = MachineUsage {
+        machine: text("m-17"),
+        cpu_capacity_milli: 32_000,
+        ram_capacity_bytes: 1 << 37,
+        tasks: vec![
+            task,
+            TaskUsage { name: text("web/2"), is_healthy: true, ..TaskUsage::default() },
+        ],
+    };
+    let logs = LogsQuery {
+        user: text("ann"),
+        task: text("web/1"),
+        incarnation: Some(Incarnation(900)),
+        follow: true,
+        tail_bytes: Some(4096),
+    };
+    let piece = |stream| LogsPiece { stream, data: b"hello\n".to_vec() };
+    let command = vec![text("sh"), text("-c"), text("true")];
+    let start = ExecInput::Start { user: text("ann"), task: text("web/1"), command };
+    examples! {
+        "usage-query": UsageRequest = UsageQuery { user: text("ann") },
+        "usage": UsageReply = usage,
+        "logs-query": LogsRequest = logs,
+        "logs-stdout": LogsPiece = piece(LogStream::Stdout),
+        "logs-stderr": LogsPiece = piece(LogStream::Stderr),
+        "exec-start": ExecInput = start,
+        "exec-stdin": ExecInput = ExecInput::Stdin(b"input".to_vec()),
+        "exec-stdin-ends": ExecInput = ExecInput::StdinEnds,
+        "exec-stdout": ExecOutput = ExecOutput::Stdout(b"out".to_vec()),
+        "exec-stderr": ExecOutput = ExecOutput::Stderr(b"err".to_vec()),
+        "exec-exit": ExecOutput = ExecOutput::Exit(ExitCause::Failed { code: 3 }),
     }
 }
 

@@ -55,6 +55,11 @@ round_trips! {
     replicas_query: any::replicas_query() => wire::ReplicasRequest,
     replicas_reply: any::reply(any::replica_list()) => wire::ReplicasReply,
     envelope: any::envelope() => wire::Envelope,
+    machine_usage: any::machine_usage() => wire::UsageReply,
+    logs_query: any::logs_query() => wire::LogsRequest,
+    logs_piece: any::logs_piece() => wire::LogsPiece,
+    exec_input: any::exec_input() => wire::ExecInput,
+    exec_output: any::exec_output() => wire::ExecOutput,
 }
 
 proptest! {

@@ -18,7 +18,7 @@ const STORED: &str = include_str!("../wire.hex");
 
 /// Examples that hold the text of a spec or of settings. How that is written is not the wire's: a newer
 /// version may add a field to it, and still reads what was stored.
-const TEXTS: [&str; 9] = [
+const TEXTS: [&str; 10] = [
     "submit",
     "submit-alloc-set",
     "update",
@@ -28,6 +28,7 @@ const TEXTS: [&str; 9] = [
     "status-cell-leads",
     "status-spec",
     "ask-fits",
+    "wanted-container",
 ];
 
 fn stored() -> BTreeMap<&'static str, Vec<u8>> {

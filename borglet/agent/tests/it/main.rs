@@ -30,10 +30,12 @@ fn task(index: u32, incarnation: u64) -> WantedTask {
         priority: 200,
         limit: Resources::default(),
         gpu_devices: 0,
+        user: String::new(),
         command: vec!["serve".to_owned()],
         grace_ms: 10_000,
         latency_sensitive: false,
         stop_after_disconnect_ms: None,
+        container: None,
         stop: None,
     }
 }

@@ -575,6 +575,7 @@ fn needs_restart(old: &JobSpec, new: &JobSpec) -> bool {
             spec.packages.clone(),
             spec.run.command.clone(),
             spec.run.latency_sensitive,
+            spec.container.clone(),
         )
     };
     of(old) != of(new)

@@ -17,7 +17,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 
 /// A client with a session.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub struct Client {
     masters: Vec<String>,
     /// Which of them it asks.
     at: usize,
@@ -37,8 +37,11 @@ fn service(address: &str) -> anyhow::Result<CellClient<Channel>> {
 }
 
 impl Client {
-    /// Opens a session.
-    pub(crate) async fn open(masters: &[String], user: &str) -> anyhow::Result<Self> {
+    /// Opens a session at the first master that takes it.
+    ///
+    /// # Errors
+    /// If none answers for a minute, or an address is none.
+    pub async fn open(masters: &[String], user: &str) -> anyhow::Result<Self> {
         let first = masters.first().context("no master is given")?;
         let mut client = Self {
             masters: masters.to_vec(),
@@ -57,7 +60,10 @@ impl Client {
     }
 
     /// Goes straight to the leader, where the masters know it.
-    pub(crate) async fn go_to_leader(&mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// If nobody answers.
+    pub async fn go_to_leader(&mut self) -> anyhow::Result<()> {
         use proto::operate::{ReplicaChange, ReplicaList, ReplicaRole, ReplicasQuery};
         let query = ReplicasQuery { user: self.user.clone(), change: ReplicaChange::List };
         let reply = self.service.replicas(wire::ReplicasRequest::try_from(query)?).await?;
@@ -71,7 +77,10 @@ impl Client {
     }
 
     /// Asks for a change until it is answered.
-    pub(crate) async fn ask(&mut self, op: Op) -> anyhow::Result<Outcome> {
+    ///
+    /// # Errors
+    /// If it is not within a minute.
+    pub async fn ask(&mut self, op: Op) -> anyhow::Result<Outcome> {
         self.sequence += 1;
         let request = Request {
             user: self.user.clone(),

@@ -1,0 +1,264 @@
+//! `borglet-init run`: from a launch to the end of its program.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use borglet_init::{Container, EXIT_FILE, Exit, Launch, Run, STDERR_FILE, STDOUT_FILE, Told};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid};
+use rustix::fs::{Mode, OFlags};
+
+use crate::logs::Log;
+use crate::setup;
+use crate::signals::Signals;
+
+/// What the kernel, or a file, had against it, and at which step.
+pub(crate) type Step<T> = Result<T, String>;
+
+/// Says at which step something went wrong.
+pub(crate) trait At<T> {
+    fn at(self, step: &str) -> Step<T>;
+}
+
+impl<T, E: std::fmt::Display> At<T> for Result<T, E> {
+    fn at(self, step: &str) -> Step<T> {
+        self.map_err(|error| format!("{step}: {error}"))
+    }
+}
+
+pub(crate) fn run() -> ExitCode {
+    let (launch, told) = match begin() {
+        Ok(begun) => begun,
+        Err(why) => {
+            crate::complain(&why);
+            return ExitCode::from(2);
+        }
+    };
+    match attempt(&launch, &told) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            tell(&told, &Told::Failed(why));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The launch, and where its outcome is to be told. Standard output itself is given up: whoever holds it
+/// holds up the borglet.
+fn begin() -> Step<(Launch, File)> {
+    let mut text = Vec::new();
+    std::io::stdin().read_to_end(&mut text).at("reading what to start")?;
+    let launch = serde_json::from_slice(&text).at("reading what to start")?;
+    let told = File::from(std::io::stdout().as_fd().try_clone_to_owned().at("standard output")?);
+    let nowhere = File::options().read(true).write(true).open("/dev/null").at("/dev/null")?;
+    rustix::stdio::dup2_stdin(&nowhere).at("standard input")?;
+    rustix::stdio::dup2_stdout(&nowhere).at("standard output")?;
+    rustix::stdio::dup2_stderr(&nowhere).at("standard error")?;
+    Ok((launch, told))
+}
+
+fn tell(mut told: &File, what: &Told) {
+    let text = serde_json::to_string(what).unwrap_or_default() + "\n";
+    // If nobody hears it, the files say it.
+    let _ = told.write_all(text.as_bytes());
+}
+
+fn attempt(launch: &Launch, told: &File) -> Step<()> {
+    for cgroup in &launch.cgroups {
+        let file = cgroup.join("cgroup.procs");
+        std::fs::write(&file, "0").at(&file.to_string_lossy())?;
+    }
+    std::fs::write("/proc/self/oom_score_adj", launch.oom_score_adj.to_string())
+        .or_else(|error| {
+            // Without root it cannot be lowered.
+            let is_refused = error.kind() == std::io::ErrorKind::PermissionDenied;
+            if is_refused { Ok(()) } else { Err(error) }
+        })
+        .at("oom_score_adj")?;
+    if let Container::Process(process) = &launch.container {
+        setup::leave(process)?;
+    }
+    // SAFETY: this program has one thread, so that its copy has all that it needs.
+    #[allow(unsafe_code, reason = "see above")]
+    match unsafe { nix::unistd::fork() }.at("fork")? {
+        // From here on the child is all there is: it tells, and notes, what becomes of it.
+        ForkResult::Parent { .. } => Ok(()),
+        ForkResult::Child => {
+            std::process::exit(match first(launch, told) {
+                Ok(()) => 0,
+                Err(why) => {
+                    tell(told, &Told::Failed(why));
+                    1
+                }
+            });
+        }
+    }
+}
+
+/// What the first process does.
+fn first(launch: &Launch, told: &File) -> Step<()> {
+    nix::unistd::setsid().at("setsid")?;
+    let own = Run::own().at("/proc/self")?;
+    if !own.claim(&launch.folder).at(&launch.folder.to_string_lossy())? {
+        return Err("the task was given up".to_owned());
+    }
+    // Its path may lead elsewhere once the container is set up.
+    let folder = rustix::fs::open(
+        &launch.folder,
+        OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .at(&launch.folder.to_string_lossy())?;
+    let open = |name| Log::open(&folder, name, launch.log_bytes_max, launch.log_file_count);
+    let mut logs = [open(STDOUT_FILE).at(STDOUT_FILE)?, open(STDERR_FILE).at(STDERR_FILE)?];
+    let signals = Signals::block().at("signals")?;
+    let (program, mut pipes) = match &launch.container {
+        Container::Process(process) => {
+            setup::enter(process)?;
+            let mut command = command(&launch.command, &launch.env)?;
+            command.current_dir("/tmp");
+            if let Some((uid, gid)) = process.ids {
+                command.uid(uid).gid(gid);
+            }
+            spawn(command, &launch.command, &signals)?
+        }
+        Container::Oci { pid_file } => {
+            // What the runtime leaves behind is a child of this process.
+            rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
+                .at("becoming a subreaper")?;
+            let command = command(&launch.command, &launch.env)?;
+            oci(command, &launch.command, pid_file, &signals)?
+        }
+    };
+    tell(told, &Told::Started);
+    let exit = watch(program, &signals, &mut pipes, &mut logs).at("waiting for the program")?;
+    note(&folder, &exit).at(EXIT_FILE)
+}
+
+pub(crate) fn command(words: &[String], env: &[(String, String)]) -> Step<Command> {
+    let (program, arguments) = words.split_first().ok_or("no command is given")?;
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(env.iter().map(|(name, value)| (name, value)));
+    Ok(command)
+}
+
+type Pipes = [Option<OwnedFd>; 2];
+
+fn spawn(mut command: Command, words: &[String], signals: &Signals) -> Step<(Pid, Pipes)> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    signals.unblock_in(&mut command);
+    let child = command.spawn().at(&words[0])?;
+    let pid = Pid::from_raw(i32::try_from(child.id()).at("process id")?);
+    let pipes = [child.stdout.map(OwnedFd::from), child.stderr.map(OwnedFd::from)];
+    for pipe in pipes.iter().flatten() {
+        rustix::io::ioctl_fionbio(pipe, true).at("pipe")?;
+    }
+    Ok((pid, pipes))
+}
+
+/// The runtime ends once the program runs, which then is a child of this process.
+fn oci(
+    command: Command,
+    words: &[String],
+    pid_file: &Path,
+    signals: &Signals,
+) -> Step<(Pid, Pipes)> {
+    let (runtime, mut pipes) = spawn(command, words, signals)?;
+    let status = loop {
+        match waitpid(runtime, None) {
+            Err(nix::errno::Errno::EINTR) => {}
+            other => break other.at(&words[0])?,
+        }
+    };
+    if status != WaitStatus::Exited(runtime, 0) {
+        let mut said = Vec::new();
+        for pipe in pipes.iter_mut().rev().flatten() {
+            let mut part = [0; 4096];
+            while let Ok(count @ 1..) = rustix::io::read(&*pipe, &mut part) {
+                said.extend_from_slice(&part[..count]);
+            }
+        }
+        let said = String::from_utf8_lossy(&said);
+        // Its last line says what was in the way.
+        let said = said.trim().lines().next_back().unwrap_or("it does not say why");
+        return Err(format!("{}: {said}", words[0]));
+    }
+    let pid = std::fs::read_to_string(pid_file).at(&pid_file.to_string_lossy())?;
+    Ok((Pid::from_raw(pid.trim().parse().at("process id")?), pipes))
+}
+
+/// Keeps what the program writes and passes signals on, until it has ended.
+fn watch(
+    program: Pid,
+    signals: &Signals,
+    pipes: &mut Pipes,
+    logs: &mut [Log; 2],
+) -> nix::Result<Exit> {
+    loop {
+        let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        fds.extend(pipes.iter().flatten().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+        pump(pipes, logs);
+        for signal in signals.pending() {
+            if signal != Signal::SIGCHLD {
+                // It may have ended just now.
+                let _ = nix::sys::signal::kill(program, signal);
+            }
+        }
+        // Whoever lost their parent in here is a child of this process.
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) if pid == program => {
+                    pump(pipes, logs);
+                    return Ok(Exit::Code(code));
+                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == program => {
+                    pump(pipes, logs);
+                    return Ok(Exit::Signal(signal as i32));
+                }
+                Ok(WaitStatus::StillAlive) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+/// Keeps what is there to be read.
+fn pump(pipes: &mut Pipes, logs: &mut [Log; 2]) {
+    for (pipe, log) in pipes.iter_mut().zip(logs) {
+        let mut part = [0; 1 << 16];
+        // No more than what a pipe holds, so that one that is filled without end holds nothing up.
+        for _ in 0..16 {
+            let Some(from) = pipe else { break };
+            match rustix::io::read(&*from, &mut part) {
+                Ok(0) => *pipe = None,
+                Ok(count) => log.write(&part[..count]),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+fn note(folder: &OwnedFd, exit: &Exit) -> std::io::Result<()> {
+    let draft = format!("{EXIT_FILE}.draft");
+    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(folder, &draft, flags, Mode::from_raw_mode(0o600))?;
+    File::from(file).write_all(&serde_json::to_vec(exit)?)?;
+    Ok(rustix::fs::renameat(folder, &draft, folder, EXIT_FILE)?)
+}
+
+/// How a child of this program ended, as an exit code: as shells have it.
+pub(crate) fn as_code(status: std::process::ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    u8::try_from(code.unwrap_or(1)).unwrap_or(1)
+}
