@@ -133,7 +133,7 @@ pub(crate) struct RunArgs {
     /// The OCI runtime [default: runc, or crun, from the PATH]
     #[arg(long, value_name = "FILE")]
     pub oci_runtime: Option<PathBuf>,
-    /// The socket of the container runtime that has images (CRI) [default: that of containerd, where it is there]
+    /// The socket of the container runtime that has images (CRI) [default: that of containerd]
     #[arg(long, value_name = "SOCKET")]
     pub cri: Option<PathBuf>,
 }

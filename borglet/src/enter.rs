@@ -20,7 +20,7 @@ pub(crate) async fn command(
     contained: &Arc<Contained>,
     words: &[String],
 ) -> anyhow::Result<tokio::process::Command> {
-    let containers = around.containers_of(contained)?;
+    let containers = around.containers_of(contained);
     let pid = containers.pid(Arc::clone(contained)).await?.context("the task does not run")?;
     let container = contained.record.task.container.as_deref();
     let is_own = container.is_some_and(|it| it.bundle.is_some() || it.image.is_some());

@@ -78,7 +78,7 @@ pub(crate) struct Surroundings {
     pub hierarchy: Hierarchy,
     pub containers: Arc<dyn Containers>,
     /// Those from images, where the machine has a runtime for them.
-    pub cri: Option<Arc<dyn Containers>>,
+    pub cri: Arc<dyn Containers>,
     pub packages: Packages,
     pub name: String,
     pub capacity: MachineCapacity,
@@ -178,7 +178,7 @@ impl Machine {
         }
         let group = around.hierarchy.group(&incarnation.0.to_string());
         let contained = around.contained(&record, &group, Vec::new());
-        match around.containers_of(&contained)?.find(Arc::clone(&contained)).await? {
+        match around.containers_of(&contained).find(Arc::clone(&contained)).await? {
             container::Found::Running { age_ms } => {
                 self.giver.found(incarnation, record.given.clone());
                 let record = Arc::new(record);
@@ -202,7 +202,7 @@ impl Machine {
                     None => ExitCause::Lost,
                 };
                 group.end()?;
-                around.containers_of(&contained)?.clean(Arc::clone(&contained)).await?;
+                around.containers_of(&contained).clean(Arc::clone(&contained)).await?;
                 around.folder.keep_end(incarnation, &cause)?;
                 Ok(Found { task, state: FoundState::Exited(cause) })
             }
@@ -749,7 +749,7 @@ impl Start {
         if self.is_over.load(Ordering::Acquire) {
             return Err(NotStarted::Over);
         }
-        let containers = around.containers_of(&contained)?;
+        let containers = around.containers_of(&contained);
         containers.start(Arc::clone(&contained)).await.map_err(NotStarted::Refused)?;
         Ok(contained)
     }
@@ -772,7 +772,7 @@ async fn watch(around: Arc<Surroundings>, contained: Arc<Contained>, events: Eve
     let incarnation = contained.record.task.incarnation;
     let health = health::watch(Arc::clone(&around), Arc::clone(&contained), events.clone());
     let ended = async {
-        let containers = around.containers_of(&contained)?;
+        let containers = around.containers_of(&contained);
         containers.wait(Arc::clone(&contained)).await
     };
     let exit = tokio::select! {
@@ -790,7 +790,7 @@ async fn watch(around: Arc<Surroundings>, contained: Arc<Contained>, events: Eve
 async fn terminate(around: &Surroundings, contained: Arc<Contained>) {
     let name = contained.record.task.name.clone();
     let signalled = async {
-        let pid = around.containers_of(&contained)?.pid(contained).await?;
+        let pid = around.containers_of(&contained).pid(contained).await?;
         let Some(pid) = pid.and_then(Pid::from_raw) else { return Ok(()) };
         match rustix::process::kill_process(pid, Signal::TERM) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -813,7 +813,7 @@ async fn end(around: &Arc<Surroundings>, contained: &Arc<Contained>, cause: &Exi
     });
     let cleaned = async {
         ended.await??;
-        around.containers_of(contained)?.clean(Arc::clone(contained)).await
+        around.containers_of(contained).clean(Arc::clone(contained)).await
     };
     if let Err(error) = cleaned.await {
         tracing::error!(task = name, error = format!("{error:#}"), "not all of it is gone");
@@ -848,14 +848,10 @@ impl Surroundings {
     }
 
     /// Who makes this task's container.
-    pub(crate) fn containers_of(&self, task: &Contained) -> anyhow::Result<&Arc<dyn Containers>> {
+    pub(crate) fn containers_of(&self, task: &Contained) -> &Arc<dyn Containers> {
         let container = task.record.task.container.as_ref();
-        if container.is_none_or(|it| it.image.is_none()) {
-            return Ok(&self.containers);
-        }
-        self.cri.as_ref().context(
-            "the machine has no container runtime with images: start containerd, or name its socket with --cri",
-        )
+        let has_image = container.is_some_and(|it| it.image.is_some());
+        if has_image { &self.cri } else { &self.containers }
     }
 }
 

@@ -38,7 +38,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::cgroup::Hierarchy;
 use crate::config::{Cli, Command, Place, RunArgs};
-use crate::container::{Containers, Cri, SOCKET_DEFAULT, Settings, Shim};
+use crate::container::{Cri, SOCKET_DEFAULT, Settings, Shim};
 use crate::folder::Folder;
 use crate::given::Giver;
 use crate::machine::{Machine, Surroundings};
@@ -144,18 +144,6 @@ fn run(args: RunArgs, place: Place) -> anyhow::Result<()> {
     done
 }
 
-/// The container runtime that has images, if there is one.
-fn cri(
-    args: &RunArgs,
-    machine: &str,
-    settings: &Settings,
-) -> anyhow::Result<Option<Arc<dyn Containers>>> {
-    let default = PathBuf::from(SOCKET_DEFAULT);
-    let socket = args.cri.clone().or_else(|| default.exists().then_some(default));
-    let Some(socket) = socket else { return Ok(None) };
-    Ok(Some(Arc::new(Cri::new(&socket, machine, settings)?)))
-}
-
 async fn serve(args: RunArgs, place: Place) -> anyhow::Result<()> {
     let name = place.machine()?;
     let capacity = args.capacity()?;
@@ -180,6 +168,8 @@ async fn serve(args: RunArgs, place: Place) -> anyhow::Result<()> {
         log_bytes_max: args.log_size.0,
         log_file_count: args.log_files,
     };
+    // It may be there only later.
+    let socket = args.cri.clone().unwrap_or_else(|| PathBuf::from(SOCKET_DEFAULT));
     let packages = Packages::open(folder.packages())?;
     let package_names = packages.names();
     let cpus: BTreeSet<u32> =
@@ -188,7 +178,7 @@ async fn serve(args: RunArgs, place: Place) -> anyhow::Result<()> {
     let (events, receiver) = mpsc::unbounded_channel();
     let surroundings = Surroundings {
         hierarchy,
-        cri: cri(&args, &name, &settings)?,
+        cri: Arc::new(Cri::new(&socket, &name, &settings)?),
         containers: Arc::new(Shim::new(settings)),
         packages,
         name: name.clone(),

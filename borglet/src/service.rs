@@ -160,8 +160,8 @@ impl Node for Service {
             let name = task.name.clone();
             let contained = self.ask(move |machine| machine.running(&name)).await?;
             if let Some(contained) = contained
-                && let Ok(containers) = self.around.containers_of(&contained)
-                && let Ok(Some(pid)) = containers.pid(contained).await
+                && let Ok(Some(pid)) =
+                    self.around.containers_of(&contained).pid(Arc::clone(&contained)).await
             {
                 task.pid = u32::try_from(pid).unwrap_or(0);
             }
