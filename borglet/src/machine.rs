@@ -4,33 +4,27 @@
 //! waiting for its end.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use borglet_agent::{Action, Agent, Config, Found, FoundState, Input, TaskEvent};
 use borglet_init::Exit;
 use cell::borglet::{ExitCause, Incarnation, MachineCapacity, Usage, WantedTask};
-use cell::container::{PROCESSES_DEFAULT, variable};
+use cell::container::PROCESSES_DEFAULT;
 use proto::link::{FromMachine, MasterMessage};
 use proto::node::{MachineUsage, TaskUsage};
-use rustix::process::{Pid, Signal};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_blocking};
 
 use crate::cgroup::{Appetite, CPU_MILLI_MIN, Group, Hierarchy, Limits, RAM_BYTES_MIN, Sample};
 use crate::container::{self, Contained, Containers};
-use crate::folder::{self, Folder, Given, Record};
+use crate::folder::{Folder, Given, Record};
 use crate::given::{Giver, is_port_free};
-use crate::health;
+use crate::life::{Start, cause, end, terminate, watch};
 use crate::oom::{self, Candidate, Expected};
 use crate::packages::Packages;
-
-const SIGKILL: i32 = 9;
-const SIGTERM: i32 = 15;
 
 /// Between two reports that nobody asked for.
 const REPORT_PAUSE: Duration = Duration::from_millis(50);
@@ -678,234 +672,5 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-/// A task on its way to a running program.
-struct Start {
-    around: Arc<Surroundings>,
-    record: Arc<Record>,
-    limits: Limits,
-    group: Group,
-    /// What keeps it from running here: known before anything is done.
-    refusal: Option<String>,
-    is_over: Arc<AtomicBool>,
-    events: Events,
-}
-
-/// Why a task does not start.
-enum NotStarted {
-    Refused(String),
-    /// It was told to end before.
-    Over,
-}
-
-impl From<anyhow::Error> for NotStarted {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Refused(format!("{error:#}"))
-    }
-}
-
-impl Start {
-    async fn run(self) {
-        let incarnation = self.record.task.incarnation;
-        match self.attempt().await {
-            Ok(contained) => {
-                let _ = self.events.send(Event::Started(incarnation));
-                watch(self.around, contained, self.events).await;
-            }
-            Err(not_started) => {
-                let cause = match not_started {
-                    NotStarted::Refused(reason) => ExitCause::StartFailed { reason },
-                    NotStarted::Over => ExitCause::Signal { signal: SIGTERM },
-                };
-                let contained = self.around.contained(&self.record, &self.group, Vec::new());
-                end(&self.around, &contained, &cause).await;
-                let _ = self
-                    .events
-                    .send(Event::Agent(Input::Task(incarnation, TaskEvent::Exited(cause))));
-            }
-        }
-    }
-
-    /// Brings it to a running program.
-    async fn attempt(&self) -> Result<Arc<Contained>, NotStarted> {
-        let around = &self.around;
-        let _permit = around.setups.acquire().await.map_err(anyhow::Error::from)?;
-        let (kept, record) = (Arc::clone(around), Arc::clone(&self.record));
-        spawn_blocking(move || kept.folder.keep(&record)).await.map_err(anyhow::Error::from)??;
-        if let Some(refusal) = &self.refusal {
-            return Err(NotStarted::Refused(refusal.clone()));
-        }
-        let mut packages = Vec::new();
-        let container = self.record.task.container.as_deref();
-        for (name, package) in container.map(|it| &it.packages).into_iter().flatten() {
-            packages.push((name.clone(), around.packages.fetch(name, package).await?));
-        }
-        let contained = around.contained(&self.record, &self.group, packages);
-        let (making, limits) = (Arc::clone(&contained), self.limits.clone());
-        spawn_blocking(move || make(&making, &limits)).await.map_err(anyhow::Error::from)??;
-        let _ = self.events.send(Event::Made(Arc::clone(&contained)));
-        if self.is_over.load(Ordering::Acquire) {
-            return Err(NotStarted::Over);
-        }
-        let containers = around.containers_of(&contained);
-        containers.start(Arc::clone(&contained)).await.map_err(NotStarted::Refused)?;
-        Ok(contained)
-    }
-}
-
-/// What a task has before its program runs: a home, and a control group.
-fn make(contained: &Contained, limits: &Limits) -> anyhow::Result<()> {
-    let home = contained.folder.join("home");
-    std::fs::create_dir_all(&home).with_context(|| format!("{}", home.display()))?;
-    if let Some((uid, gid)) = contained.record.given.ids {
-        std::os::unix::fs::chown(&home, Some(uid), Some(gid))
-            .with_context(|| format!("{}", home.display()))?;
-    }
-    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o700))?;
-    contained.group.create(limits).context("control group")
-}
-
-/// Sees a running program to its end, and looks at its health meanwhile.
-async fn watch(around: Arc<Surroundings>, contained: Arc<Contained>, events: Events) {
-    let incarnation = contained.record.task.incarnation;
-    let health = health::watch(Arc::clone(&around), Arc::clone(&contained), events.clone());
-    let ended = async {
-        let containers = around.containers_of(&contained);
-        containers.wait(Arc::clone(&contained)).await
-    };
-    let exit = tokio::select! {
-        exit = ended => exit,
-        never = health => match never {},
-    };
-    let exit = exit.unwrap_or_else(|error| {
-        tracing::error!(incarnation = incarnation.0, %error, "it cannot be watched");
-        None
-    });
-    let _ = events.send(Event::Ended(incarnation, exit));
-}
-
-/// SIGTERM to the program.
-async fn terminate(around: &Surroundings, contained: Arc<Contained>) {
-    let name = contained.record.task.name.clone();
-    let signalled = async {
-        let pid = around.containers_of(&contained).pid(contained).await?;
-        let Some(pid) = pid.and_then(Pid::from_raw) else { return Ok(()) };
-        match rustix::process::kill_process(pid, Signal::TERM) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(error) => Err(anyhow::Error::from(error)),
-        }
-    };
-    if let Err(error) = signalled.await {
-        tracing::warn!(task = name, %error, "it cannot be told to end");
-    }
-}
-
-/// Removes what is left of a task, and keeps why it ended.
-async fn end(around: &Arc<Surroundings>, contained: &Arc<Contained>, cause: &ExitCause) {
-    let name = &contained.record.task.name;
-    let (kept, own, why) = (Arc::clone(around), Arc::clone(contained), cause.clone());
-    let ended = spawn_blocking(move || -> anyhow::Result<()> {
-        kept.folder.keep_end(own.record.task.incarnation, &why)?;
-        own.group.end().context("control group")?;
-        folder::remove(&own.folder.join("home"))
-    });
-    let cleaned = async {
-        ended.await??;
-        around.containers_of(contained).clean(Arc::clone(contained)).await
-    };
-    if let Err(error) = cleaned.await {
-        tracing::error!(task = name, error = format!("{error:#}"), "not all of it is gone");
-    }
-}
-
-/// Why a task ended.
-fn cause(verdict: Option<ExitCause>, exit: Option<Exit>, oom_kill_count: u64) -> ExitCause {
-    match (verdict, exit) {
-        (Some(verdict), _) => verdict,
-        (None, Some(Exit::Code(0))) => ExitCause::Finished,
-        // Whatever was made of it by a program that lost a part of itself.
-        (None, _) if oom_kill_count > 0 => ExitCause::OutOfMemory,
-        (None, Some(Exit::Code(code))) => ExitCause::Failed { code },
-        (None, Some(Exit::Signal(signal))) => ExitCause::Signal { signal },
-        // The first process itself was killed, which can be done by SIGKILL alone.
-        (None, None) => ExitCause::Signal { signal: SIGKILL },
-    }
-}
-
-impl Surroundings {
-    /// A task with all that is prepared for it.
-    fn contained(
-        &self,
-        record: &Record,
-        group: &Group,
-        packages: Vec<(String, PathBuf)>,
-    ) -> Arc<Contained> {
-        let env = environment(&self.name, record, &packages);
-        let folder = self.folder.task(record.task.incarnation);
-        Arc::new(Contained { record: record.clone(), folder, group: group.clone(), packages, env })
-    }
-
-    /// Who makes this task's container.
-    pub(crate) fn containers_of(&self, task: &Contained) -> &Arc<dyn Containers> {
-        let container = task.record.task.container.as_ref();
-        let has_image = container.is_some_and(|it| it.image.is_some());
-        if has_image { &self.cri } else { &self.containers }
-    }
-}
-
-/// What every program finds in its environment. What its job says goes before.
-fn environment(
-    machine: &str,
-    record: &Record,
-    packages: &[(String, PathBuf)],
-) -> Vec<(String, String)> {
-    let Record { task, given } = record;
-    let mut env: BTreeMap<String, String> = BTreeMap::new();
-    let mut set = |name: &str, value: String| drop(env.insert(name.to_owned(), value));
-    set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
-    set("HOME", "/tmp".to_owned());
-    set("TMPDIR", "/tmp".to_owned());
-    set("USER", task.user.clone());
-    set("BORG_MACHINE", machine.to_owned());
-    set("BORG_TASK", task.name.clone());
-    if let Some((job, index)) = task.name.rsplit_once('/') {
-        set("BORG_JOB", job.to_owned());
-        set("BORG_INDEX", index.to_owned());
-    }
-    set("BORG_INCARNATION", task.incarnation.0.to_string());
-    set("BORG_CPU_MILLI", task.limit.cpu.0.to_string());
-    set("BORG_RAM_BYTES", task.limit.ram.0.to_string());
-    for (name, port) in &given.ports {
-        set(&variable("PORT", name), port.to_string());
-    }
-    for (name, _) in packages {
-        set(&variable("PACKAGE", name), format!("/tmp/packages/{name}"));
-    }
-    if let Some(container) = &task.container {
-        for (name, value) in &container.env {
-            set(name, value.clone());
-        }
-    }
-    env.into_iter().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn causes_are_told_apart() {
-        let of = |exit, killed| cause(None, exit, killed);
-        assert_eq!(of(Some(Exit::Code(0)), 0), ExitCause::Finished);
-        assert_eq!(of(Some(Exit::Code(0)), 1), ExitCause::Finished);
-        assert_eq!(of(Some(Exit::Code(3)), 0), ExitCause::Failed { code: 3 });
-        assert_eq!(of(Some(Exit::Code(1)), 1), ExitCause::OutOfMemory);
-        assert_eq!(of(Some(Exit::Signal(11)), 0), ExitCause::Signal { signal: 11 });
-        assert_eq!(of(None, 0), ExitCause::Signal { signal: 9 });
-        assert_eq!(of(None, 1), ExitCause::OutOfMemory);
-        let unhealthy = cause(Some(ExitCause::Unhealthy), Some(Exit::Code(0)), 0);
-        assert_eq!(unhealthy, ExitCause::Unhealthy);
     }
 }

@@ -11,6 +11,7 @@ mod enter;
 mod folder;
 mod given;
 mod health;
+mod life;
 mod machine;
 mod oom;
 mod packages;
