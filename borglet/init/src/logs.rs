@@ -37,13 +37,30 @@ impl Log {
         Ok(Self { folder, name, file: Some(file), byte_count, bytes_max, file_count })
     }
 
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
-        if self.byte_count > 0 && self.byte_count + bytes.len() as u64 > self.bytes_max {
-            self.rotate();
-        }
-        let Some(file) = &mut self.file else { return };
-        if file.write_all(bytes).is_ok() {
-            self.byte_count += bytes.len() as u64;
+    pub(crate) fn write(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = self.bytes_max.saturating_sub(self.byte_count);
+            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            let count = if bytes.len() <= room {
+                bytes.len()
+            } else if let Some(at) = bytes[..room].iter().rposition(|&byte| byte == b'\n') {
+                // A line stays whole, if it can.
+                at + 1
+            } else if self.byte_count > 0 {
+                0
+            } else {
+                room.max(1)
+            };
+            let (now, later) = bytes.split_at(count);
+            if let Some(file) = &mut self.file
+                && file.write_all(now).is_ok()
+            {
+                self.byte_count += now.len() as u64;
+            }
+            bytes = later;
+            if !bytes.is_empty() {
+                self.rotate();
+            }
         }
     }
 
@@ -61,5 +78,29 @@ impl Log {
         }
         self.file = create(&self.folder, self.name).ok();
         self.byte_count = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn no_file_is_longer_than_it_may_be_and_lines_stay_whole() {
+        let folder = std::env::temp_dir().join(format!("borglet-init-logs-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(&folder, flags, Mode::empty()).unwrap();
+        let mut log = Log::open(&opened, "stdout", 10, 3).unwrap();
+        // At once and bit by bit; the line in the middle is longer than a file.
+        log.write(b"one\ntwo\nthree\n0123456789abcdef\n");
+        log.write(b"x\n");
+        log.write(b"last\n");
+        let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+        let kept = ["stdout.2", "stdout.1", "stdout"].map(read);
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(kept, ["0123456789", "abcdef\nx\n", "last\n"]);
     }
 }
