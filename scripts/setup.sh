@@ -5,7 +5,8 @@
 #        scripts/setup.sh optimizer     and what the optimiser's solver needs, which is C++
 #        scripts/setup.sh master        and what the master's storage (RocksDB) needs, which is C++ too
 #        scripts/setup.sh lint          and rustfmt and clippy
-#        scripts/setup.sh test          what the optimiser needs, and what the borglet's tests run their tasks with
+#        scripts/setup.sh test          what the optimiser needs, what the borglet's tests run their tasks with, and a guest
+#                                      with control groups of version 2 (scripts/guest.sh: QEMU and a kernel, in a cache)
 #
 # Installs and downloads nothing, save for the needs of C++ and of tests where it is run as root on Debian or Ubuntu.
 # Prints one line: what there is (exit code 0), or what is missing and how to get it (exit code 1).
@@ -95,6 +96,10 @@ if [[ ${1:-} == test && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
         { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${lacks[@]}"; } \
             </dev/null >/dev/null || echo "set-up: apt-get could not install ${lacks[*]}: tests that need them are skipped" >&2
     fi
+fi
+if [[ ${1:-} == test ]]; then
+    scripts/guest.sh --fetch </dev/null ||
+        echo "set-up: no guest for tests under control groups of version 2: they are skipped" >&2
 fi
 
 if [[ ${1:-} == lint ]]; then

@@ -91,7 +91,7 @@ pub(crate) enum Unusable {
     )]
     Missing(String),
     /// It is there and does not do as it is told.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
 }
 

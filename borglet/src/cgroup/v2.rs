@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cell::container::Control;
+use rustix::fs::{Access, access};
 
 use super::files::{read, remove, value, write, write_if};
 use super::mounts::Mounts;
@@ -15,6 +16,9 @@ use crate::cgroup::files;
 /// What every task needs.
 const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
 const WANTED: [&str; 2] = ["cpuset", "io"];
+
+/// Where the processes of a delegated group are, the borglet's own among them.
+const LEAF: &str = "borglet";
 
 /// The groups of a borglet.
 #[derive(Debug)]
@@ -55,8 +59,20 @@ impl V2 {
         parent: Option<&str>,
     ) -> Result<Option<Self>, Unusable> {
         let Some(top) = &mounts.v2 else { return Ok(None) };
-        let base = mounts.base("", top, parent);
-        std::fs::create_dir_all(&base)?;
+        let mut base = mounts.base("", top, parent);
+        // The group that this process is in, and is not the top of all: that one alone has no type.
+        let is_delegated = parent.is_none() && base.join("cgroup.type").exists();
+        // Put there at an earlier start, or by systemd (DelegateSubgroup=): the groups are beside it.
+        let above = base.parent().map(|above| above.join("cgroup.procs"));
+        if is_delegated
+            && base.ends_with(LEAF)
+            && above.is_some_and(|file| access(file, Access::WRITE_OK).is_ok())
+        {
+            base.pop();
+        }
+        std::fs::create_dir_all(&base).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", base.display()))
+        })?;
         let available = words(&base, "cgroup.controllers")?;
         let is_there = |controller: &&&str| available.iter().any(|it| it == **controller);
         let missing: Vec<_> = NEEDED.iter().filter(|it| !is_there(it)).copied().collect();
@@ -66,11 +82,15 @@ impl V2 {
             }
             return Err(Unusable::Missing(missing.join(" and ")));
         }
-        // A group that hands controllers down holds no processes itself: this one may be the first.
-        if parent.is_none() && !rustix::process::geteuid().is_root() {
-            let leaf = base.join("borglet");
+        // A group that hands controllers down holds no processes itself.
+        if is_delegated {
+            let leaf = base.join(LEAF);
             std::fs::create_dir_all(&leaf)?;
             write(&leaf, "cgroup.procs", "0")?;
+            for pid in words(&base, "cgroup.procs")? {
+                // Who ended meanwhile, or may not be moved, is told of below.
+                let _ = write(&leaf, "cgroup.procs", pid);
+            }
         }
         hand_down(&base)?;
         let cell = base.join("cell-manager");

@@ -26,6 +26,11 @@ pub(crate) fn can_run() -> bool {
     can("tasks of their own users under control groups", rustix::process::geteuid().is_root())
 }
 
+/// Whether control groups are of version 2 alone.
+pub(crate) fn has_version_2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
 /// Whether something can be tried; says so where not.
 #[allow(clippy::print_stderr, reason = "whoever runs the tests reads it")]
 pub(crate) fn can(what: &str, is_possible: bool) -> bool {

@@ -9,6 +9,7 @@ mod address;
 mod cell;
 mod conformance;
 mod dev;
+mod guest;
 mod limits;
 mod partition;
 mod restart;
