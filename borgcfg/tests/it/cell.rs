@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::address::free_address;
 
@@ -25,27 +25,34 @@ fn program(name: &str) -> PathBuf {
     path
 }
 
-/// A process that is killed when it is dropped.
-pub(crate) struct Process(Child);
+/// A process that is killed when it is dropped. What it said is shown then if the test failed, or with `SHOW_LOGS` set.
+pub(crate) struct Process {
+    child: Child,
+    log: NamedTempFile,
+}
 
 impl Process {
     fn start(command: &mut Command) -> Self {
-        let is_shown = std::env::var_os("SHOW_LOGS").is_some();
-        let log = if is_shown { Stdio::inherit() } else { Stdio::null() };
-        Self(command.stderr(log).spawn().unwrap())
+        let log = NamedTempFile::new().unwrap();
+        let child = command.stderr(log.reopen().unwrap()).spawn().unwrap();
+        Self { child, log }
     }
 
     /// As `kill -9` does.
     pub(crate) fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 }
 
 impl Drop for Process {
+    #[allow(clippy::print_stderr, reason = "a failure is looked into")]
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() || std::env::var_os("SHOW_LOGS").is_some() {
+            eprintln!("{}", std::fs::read_to_string(self.log.path()).unwrap_or_default());
+        }
     }
 }
 
@@ -164,7 +171,7 @@ impl Cell {
         fleet.args(["borglets", "--listen", "127.0.0.1:0", "--user", "ann", "--count", &number]);
         fleet.args(["--master", &self.at]).stdout(Stdio::piped());
         let mut process = Process::start(&mut fleet);
-        let lines = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        let lines = BufReader::new(process.child.stdout.take().unwrap()).lines();
         let registered = lines.map_while(Result::ok).any(|line| line.contains("registered"));
         assert!(registered, "loadgen ended without registering its machines");
         self.machines = Some(process);

@@ -178,7 +178,7 @@ fn oci(
     };
     if status != WaitStatus::Exited(runtime, 0) {
         let mut said = Vec::new();
-        for pipe in pipes.iter_mut().rev().flatten() {
+        for pipe in pipes.iter_mut().flatten() {
             let mut part = [0; 4096];
             while let Ok(count @ 1..) = rustix::io::read(&*pipe, &mut part) {
                 said.extend_from_slice(&part[..count]);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::address::free_address;
 
@@ -41,18 +41,19 @@ pub(crate) fn can(what: &str, is_possible: bool) -> bool {
     is_possible
 }
 
-/// A process that is killed when it is dropped.
+/// A process that is killed when it is dropped. What it said is shown then if the test failed, or with `SHOW_LOGS` set.
 #[derive(Debug)]
 pub(crate) struct Process {
     pub child: Child,
+    log: NamedTempFile,
 }
 
 impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let is_shown = std::env::var_os("SHOW_LOGS").is_some();
-        let log = || if is_shown { Stdio::inherit() } else { Stdio::null() };
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log()).spawn();
-        Self { child: child.unwrap() }
+        let log = NamedTempFile::new().unwrap();
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.reopen().unwrap());
+        Self { child: child.spawn().unwrap(), log }
     }
 
     /// As `kill -9` does.
@@ -63,9 +64,13 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[allow(clippy::print_stderr, reason = "a failure is looked into")]
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() || std::env::var_os("SHOW_LOGS").is_some() {
+            eprintln!("{}", std::fs::read_to_string(self.log.path()).unwrap_or_default());
+        }
     }
 }
 
@@ -122,6 +127,8 @@ impl Machine {
     /// Starts its borglet, anew if it ran before.
     pub(crate) fn start(&mut self) {
         let borglet = program("borglet");
+        // Which it starts.
+        program("borglet-init");
         let mut words: Vec<String> = self.before.clone();
         words.push(borglet.to_str().unwrap().to_owned());
         let mut command = Command::new(&words[0]);
