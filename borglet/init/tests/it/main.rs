@@ -1,6 +1,8 @@
 //! The first process by itself, without rights or namespaces: its program is made by what stands in for an OCI
 //! runtime.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
