@@ -127,6 +127,9 @@ pub(crate) struct RunArgs {
     /// Usage is sampled every so many milliseconds
     #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
     pub sample_ms: u64,
+    /// So many containers are begun before they are needed, so that tasks start sooner; a process each
+    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u16).range(0..=256))]
+    pub spares: u16,
     /// The program that sets containers up [default: borglet-init beside this program]
     #[arg(long, value_name = "FILE")]
     pub init: Option<PathBuf>,

@@ -4,7 +4,7 @@
 //! ```text
 //! DIR/lock                      held while a borglet runs
 //! DIR/borglet.json              which machine this is
-//! DIR/fence.json                the highest fence that was accepted
+//! DIR/fence                     the highest fence that was accepted
 //! DIR/tasks/INCARNATION/        task.json (what was to be started), run.json and exit.json (of its first process),
 //!                               end.json (why it ended), home/, stdout, stderr
 //! DIR/ended/INCARNATION/        the logs of tasks that nobody wants any more, for a while
@@ -20,9 +20,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail, ensure};
-use cell::borglet::{ExitCause, Fence, Incarnation, WantedTask};
+use cell::borglet::{ExitCause, Incarnation, WantedTask};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::fence::FenceFile;
 
 /// The format of what is in the folder.
 const FORMAT: u32 = 1;
@@ -31,6 +33,8 @@ const FORMAT: u32 = 1;
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
+    /// The highest fence that was accepted.
+    pub fence: FenceFile,
     /// Held for as long as this is.
     _lock: File,
 }
@@ -48,6 +52,8 @@ pub(crate) struct Record {
     pub task: WantedTask,
     /// What of the machine it has.
     pub given: Given,
+    /// The name of its control group.
+    pub group: String,
 }
 
 /// What of a machine a task has for itself.
@@ -85,10 +91,10 @@ impl Folder {
             }
             Err(fs::TryLockError::Error(error)) => return Err(error).with_context(words),
         }
-        let folder = Self { path: path.to_owned(), _lock: lock };
         let file = path.join("borglet.json");
-        match read::<Identity>(&file)? {
-            Some(Identity { format, .. }) if format > FORMAT => {
+        let identity = read::<Identity>(&file)?;
+        match &identity {
+            Some(Identity { format, .. }) if *format > FORMAT => {
                 bail!("{} was written by a newer version (format {format})", file.display())
             }
             Some(found) => ensure!(
@@ -97,23 +103,18 @@ impl Folder {
                 path.display(),
                 found.machine
             ),
-            None => write(&file, &Identity { format: FORMAT, machine: machine.to_owned() })?,
+            None => {}
         }
-        Ok(folder)
-    }
-
-    /// The highest fence that was accepted.
-    pub(crate) fn fence(&self) -> anyhow::Result<Fence> {
-        Ok(read(&self.path.join("fence.json"))?.unwrap_or_default())
+        let fence = FenceFile::open(&path.join("fence"))?;
+        if identity.is_none() {
+            write(&file, &Identity { format: FORMAT, machine: machine.to_owned() })?;
+        }
+        Ok(Self { path: path.to_owned(), fence, _lock: lock })
     }
 
     /// Where packages are kept.
     pub(crate) fn packages(&self) -> PathBuf {
         self.path.join("packages")
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     pub(crate) fn task(&self, incarnation: Incarnation) -> PathBuf {
@@ -122,11 +123,6 @@ impl Folder {
 
     fn ended(&self, incarnation: Incarnation) -> PathBuf {
         self.path.join("ended").join(incarnation.0.to_string())
-    }
-
-    /// Keeps a fence.
-    pub(crate) fn keep_fence(path: &Path, fence: Fence) -> anyhow::Result<()> {
-        write(&path.join("fence.json"), &fence)
     }
 
     /// Keeps what is to be started, before it is.

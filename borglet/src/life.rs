@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal};
 use tokio::task::spawn_blocking;
 
 use crate::cgroup::{Group, Limits};
-use crate::container::{Contained, Containers};
+use crate::container::{Contained, Containers, Spare};
 use crate::folder::{self, Record};
 use crate::health;
 use crate::machine::{Event, Events, Surroundings};
@@ -34,6 +34,8 @@ pub(crate) struct Start {
     pub group: Group,
     /// What keeps it from running here: known before anything is done.
     pub refusal: Option<String>,
+    /// Its container, where that is begun already.
+    pub spare: Option<Spare>,
     pub is_over: Arc<AtomicBool>,
     pub events: Events,
 }
@@ -52,11 +54,12 @@ impl From<anyhow::Error> for NotStarted {
 }
 
 impl Start {
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let incarnation = self.record.task.incarnation;
         match self.attempt().await {
             Ok(contained) => {
                 let _ = self.events.send(Event::Started(incarnation));
+                self.around.spares.taken.notify_one();
                 watch(self.around, contained, self.events).await;
             }
             Err(not_started) => {
@@ -74,34 +77,64 @@ impl Start {
     }
 
     /// Brings it to a running program.
-    async fn attempt(&self) -> Result<Arc<Contained>, NotStarted> {
-        let around = &self.around;
+    async fn attempt(&mut self) -> Result<Arc<Contained>, NotStarted> {
+        let around = Arc::clone(&self.around);
         let _permit = around.setups.acquire().await.map_err(anyhow::Error::from)?;
-        let (kept, record) = (Arc::clone(around), Arc::clone(&self.record));
-        spawn_blocking(move || kept.folder.keep(&record)).await.map_err(anyhow::Error::from)??;
-        if let Some(refusal) = &self.refusal {
-            return Err(NotStarted::Refused(refusal.clone()));
-        }
-        let mut packages = Vec::new();
         let container = self.record.task.container.as_deref();
-        for (name, package) in container.map(|it| &it.packages).into_iter().flatten() {
-            packages.push((name.clone(), around.packages.fetch(name, package).await?));
-        }
-        let contained = around.contained(&self.record, &self.group, packages);
-        let (making, limits) = (Arc::clone(&contained), self.limits.clone());
-        spawn_blocking(move || make(&making, &limits)).await.map_err(anyhow::Error::from)??;
+        let wanted = container.map(|it| it.packages.clone()).unwrap_or_default();
+        let mut packages = Vec::new();
+        // What can be done at once is one step for whoever does it: each change of threads takes its time.
+        let contained = if wanted.is_empty() && self.refusal.is_none() {
+            self.step(packages, true).await?
+        } else {
+            let (kept, record) = (Arc::clone(&around), Arc::clone(&self.record));
+            spawn_blocking(move || kept.folder.keep(&record))
+                .await
+                .map_err(anyhow::Error::from)??;
+            if let Some(refusal) = &self.refusal {
+                return Err(NotStarted::Refused(refusal.clone()));
+            }
+            for (name, package) in wanted {
+                let folder = around.packages.fetch(&name, &package).await?;
+                packages.push((name, folder));
+            }
+            self.step(packages, false).await?
+        };
         let _ = self.events.send(Event::Made(Arc::clone(&contained)));
         if self.is_over.load(Ordering::Acquire) {
             return Err(NotStarted::Over);
         }
         let containers = around.containers_of(&contained);
-        containers.start(Arc::clone(&contained)).await.map_err(NotStarted::Refused)?;
+        let (limits, spare) = (self.limits.clone(), self.spare.take());
+        containers
+            .start(Arc::clone(&contained), limits, spare)
+            .await
+            .map_err(NotStarted::Refused)?;
+        Ok(contained)
+    }
+
+    /// Makes what a container is made of, after keeping the record if that is to be done still.
+    async fn step(
+        &self,
+        packages: Vec<(String, PathBuf)>,
+        is_to_be_kept: bool,
+    ) -> Result<Arc<Contained>, NotStarted> {
+        let contained = self.around.contained(&self.record, &self.group, packages);
+        let (around, own) = (Arc::clone(&self.around), Arc::clone(&contained));
+        let (limits, is_begun) = (self.limits.clone(), self.spare.is_some());
+        let made = spawn_blocking(move || {
+            if is_to_be_kept {
+                around.folder.keep(&own.record)?;
+            }
+            make(&own, &limits, is_begun)
+        });
+        made.await.map_err(anyhow::Error::from)??;
         Ok(contained)
     }
 }
 
-/// What a task has before its program runs: a home, and a control group.
-fn make(contained: &Contained, limits: &Limits) -> anyhow::Result<()> {
+/// What a task has before its program runs: a home, and a control group, which is there where its container is begun.
+fn make(contained: &Contained, limits: &Limits, is_begun: bool) -> anyhow::Result<()> {
     let home = contained.folder.join("home");
     std::fs::create_dir_all(&home).with_context(|| format!("{}", home.display()))?;
     if let Some((uid, gid)) = contained.record.given.ids {
@@ -109,7 +142,10 @@ fn make(contained: &Contained, limits: &Limits) -> anyhow::Result<()> {
             .with_context(|| format!("{}", home.display()))?;
     }
     std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o700))?;
-    contained.group.create(limits).context("control group")
+    if !is_begun {
+        contained.group.create().context("control group")?;
+    }
+    contained.group.limit_all_but_cpu(limits).context("control group")
 }
 
 /// Sees a running program to its end, and looks at its health meanwhile.
@@ -210,7 +246,7 @@ fn environment(
     record: &Record,
     packages: &[(String, PathBuf)],
 ) -> Vec<(String, String)> {
-    let Record { task, given } = record;
+    let Record { task, given, .. } = record;
     let mut env: BTreeMap<String, String> = BTreeMap::new();
     let mut set = |name: &str, value: String| drop(env.insert(name.to_owned(), value));
     set("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());

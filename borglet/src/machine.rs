@@ -3,7 +3,7 @@
 //! Whatever takes time is done elsewhere, and comes back as an [`Event`]: writing a fence, setting a container up,
 //! waiting for its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_blocking};
 
 use crate::cgroup::{Appetite, CPU_MILLI_MIN, Group, Hierarchy, Limits, RAM_BYTES_MIN, Sample};
-use crate::container::{self, Contained, Containers};
+use crate::container::{self, Contained, Containers, Spares};
 use crate::folder::{Folder, Given, Record};
 use crate::given::{Giver, is_port_free};
 use crate::life::{Start, cause, end, terminate, watch};
@@ -79,6 +79,7 @@ pub(crate) struct Surroundings {
     pub sample_every: Duration,
     /// The program `borglet-init`.
     pub init: PathBuf,
+    pub spares: Spares,
     /// So many containers are set up at once.
     pub setups: tokio::sync::Semaphore,
 }
@@ -113,6 +114,8 @@ struct Live {
     /// Why it was condemned.
     verdict: Option<ExitCause>,
     is_running: bool,
+    /// Its limits have changed since it began to be started.
+    is_adjusted: bool,
     is_healthy: bool,
     since: Instant,
     sampled: Option<(Instant, Sample)>,
@@ -129,7 +132,7 @@ impl Machine {
     ) -> anyhow::Result<Self> {
         let around = Arc::new(around);
         let began = Instant::now();
-        let fence = around.folder.fence()?;
+        let fence = around.folder.fence.highest();
         let config = Config { machine: around.name.clone(), capacity: around.capacity };
         let mut machine = Self {
             agent: Agent::new(config.clone(), 0),
@@ -147,13 +150,19 @@ impl Machine {
         for record in around.folder.records()? {
             found.push(machine.find(record).await?);
         }
-        // What has no record is nobody's: it was being removed when the borglet ended.
+        // What has no record is nobody's: it was being removed when the borglet ended, or waited for a program.
+        let known: BTreeSet<&String> = machine.live.values().map(|it| &it.record.group).collect();
         for name in around.hierarchy.names()? {
-            let number = name.parse().map(Incarnation);
-            if number.is_ok_and(|it| !machine.live.contains_key(&it)) {
+            if !known.contains(&name) {
                 let group = around.hierarchy.group(&name);
                 group.end()?;
                 container::remove_groups(&group)?;
+            }
+        }
+        for live in machine.live.values() {
+            // A borglet may have ended between a start and its limit of CPU; and one that is gone needs none.
+            if let Err(error) = live.group.adjust(&machine.limits(&live.record)) {
+                tracing::warn!(task = live.record.task.name, %error, "its limits cannot be set");
             }
         }
         let running = machine.live.len();
@@ -170,7 +179,7 @@ impl Machine {
         if let Some(cause) = around.folder.end(incarnation)? {
             return Ok(Found { task, state: FoundState::Exited(cause) });
         }
-        let group = around.hierarchy.group(&incarnation.0.to_string());
+        let group = around.hierarchy.group(&record.group);
         let contained = around.contained(&record, &group, Vec::new());
         match around.containers_of(&contained).find(Arc::clone(&contained)).await? {
             container::Found::Running { age_ms } => {
@@ -302,10 +311,10 @@ impl Machine {
         for action in self.agent.step(self.now_ms(), input) {
             match action {
                 Action::Persist(fence) => {
-                    let path = self.around.folder.path().to_owned();
+                    let around = Arc::clone(&self.around);
                     let events = self.events.clone();
                     spawn_blocking(move || {
-                        let input = match Folder::keep_fence(&path, fence) {
+                        let input = match around.folder.fence.keep(fence) {
                             Ok(()) => Input::Persisted(fence),
                             Err(error) => {
                                 tracing::error!(%error, "a fence cannot be kept");
@@ -337,8 +346,15 @@ impl Machine {
             Ok(given) => (given, self.unfit(task).err()),
             Err(why) => (Given::default(), Some(why)),
         };
-        let record = Arc::new(Record { task: task.clone(), given });
-        let group = self.around.hierarchy.group(&incarnation.0.to_string());
+        let spare = if refusal.is_none() && container::may_be_spare(task) {
+            self.around.spares.take()
+        } else {
+            None
+        };
+        let name =
+            spare.as_ref().map_or_else(|| incarnation.0.to_string(), |it| it.name().to_owned());
+        let group = self.around.hierarchy.group(&name);
+        let record = Arc::new(Record { task: task.clone(), given, group: name });
         let is_over = Arc::new(AtomicBool::new(false));
         let start = Start {
             around: Arc::clone(&self.around),
@@ -346,6 +362,7 @@ impl Machine {
             limits: self.limits(&record),
             group: group.clone(),
             refusal,
+            spare,
             is_over: Arc::clone(&is_over),
             events: self.events.clone(),
         };
@@ -385,7 +402,7 @@ impl Machine {
     }
 
     fn limits(&self, record: &Record) -> Limits {
-        let Record { task, given } = record;
+        let Record { task, given, .. } = record;
         let container = task.container.as_deref();
         let appetite = if task.latency_sensitive {
             Appetite::LatencySensitive
@@ -409,20 +426,21 @@ impl Machine {
     }
 
     /// Where CPUs were given or taken back, all others have to make do with the rest.
-    fn share_cpus(&self) {
+    fn share_cpus(&mut self) {
         if self.live.values().all(|live| live.record.given.cpus.is_none()) {
             return;
         }
+        for live in self.live.values_mut() {
+            live.is_adjusted = true;
+        }
         for live in self.live.values().filter(|live| live.contained.is_some()) {
-            self.limit(
-                live.group.clone(),
-                self.limits(&live.record),
-                live.record.task.name.clone(),
-            );
+            self.limit(live);
         }
     }
 
-    fn limit(&self, group: Group, limits: Limits, name: String) {
+    fn limit(&self, live: &Live) {
+        let (group, limits) = (live.group.clone(), self.limits(&live.record));
+        let name = live.record.task.name.clone();
         spawn_blocking(move || {
             if let Err(error) = group.adjust(&limits) {
                 tracing::warn!(task = name, %error, "its limits cannot be changed");
@@ -432,11 +450,11 @@ impl Machine {
 
     fn adjust(&mut self, task: &WantedTask) {
         let Some(live) = self.live.get_mut(&task.incarnation) else { return };
-        let record = Record { task: task.clone(), given: live.record.given.clone() };
+        let record = Record { task: task.clone(), ..(*live.record).clone() };
         live.record = Arc::new(record.clone());
-        let (group, name) = (live.group.clone(), task.name.clone());
-        if live.contained.is_some() {
-            self.limit(group, self.limits(&record), name);
+        live.is_adjusted = true;
+        if let Some(live) = self.live.get(&task.incarnation).filter(|it| it.contained.is_some()) {
+            self.limit(live);
         }
         let around = Arc::clone(&self.around);
         spawn_blocking(move || {
@@ -645,6 +663,9 @@ impl Machine {
                 tokio::spawn(async move { terminate(&around, contained).await });
             }
         }
+        if let Some(live) = self.live.get(&incarnation).filter(|live| live.is_adjusted) {
+            self.limit(live);
+        }
         self.step(Input::Task(incarnation, TaskEvent::Started));
     }
 }
@@ -660,6 +681,7 @@ impl Live {
             task,
             verdict: None,
             is_running: false,
+            is_adjusted: false,
             is_healthy: true,
             since: Instant::now(),
             sampled: None,

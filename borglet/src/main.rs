@@ -8,6 +8,7 @@ mod cgroup;
 mod config;
 mod container;
 mod enter;
+mod fence;
 mod folder;
 mod given;
 mod health;
@@ -35,11 +36,12 @@ use proto::wire::node_server::NodeServer;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::spawn_blocking;
 use tonic::transport::server::TcpIncoming;
 
 use crate::cgroup::Hierarchy;
 use crate::config::{Cli, Command, Place, RunArgs};
-use crate::container::{Cri, SOCKET_DEFAULT, Settings, Shim};
+use crate::container::{Cri, SOCKET_DEFAULT, Settings, Shim, Spares};
 use crate::folder::Folder;
 use crate::given::Giver;
 use crate::machine::{Machine, Surroundings};
@@ -58,6 +60,12 @@ const ENDED_COUNT_MAX: usize = 1_000;
 
 /// How often logs that were kept for long enough are looked for.
 const LOGS_EVERY: Duration = Duration::from_secs(60);
+
+/// So long after one was taken, others are made.
+const SPARES_AFTER: Duration = Duration::from_millis(10);
+
+/// After so long it is tried again to make a container that waits.
+const SPARES_AGAIN: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -177,8 +185,10 @@ async fn serve(args: RunArgs, place: Place) -> anyhow::Result<()> {
         (0..u32::try_from(std::thread::available_parallelism()?.get())?).collect();
     let giver = Giver::new(args.ports.clone(), is_root.then(|| args.uids.clone()), cpus);
     let (events, receiver) = mpsc::unbounded_channel();
+    let spares = Spares::new(args.spares.into(), is_root, &hierarchy)?;
     let surroundings = Surroundings {
         hierarchy,
+        spares,
         cri: Arc::new(Cri::new(&socket, &name, &settings)?),
         containers: Arc::new(Shim::new(settings)),
         packages,
@@ -203,6 +213,7 @@ async fn serve(args: RunArgs, place: Place) -> anyhow::Result<()> {
     tokio::spawn(machine.run(receiver));
     let keep = Duration::from_secs(args.log_keep_seconds);
     tokio::spawn(drop_old_logs(Arc::clone(&around), keep));
+    tokio::spawn(keep_spares(Arc::clone(&around)));
     if !args.master.is_empty() {
         let spec = MachineSpec {
             name,
@@ -241,13 +252,35 @@ async fn serve(args: RunArgs, place: Place) -> anyhow::Result<()> {
     }
 }
 
+/// Has containers wait for programs. While starts are in the queue they come first.
+async fn keep_spares(around: Arc<Surroundings>) {
+    loop {
+        let Ok(permit) = around.setups.acquire().await else { return };
+        let own = Arc::clone(&around);
+        let made = spawn_blocking(move || own.spares.refill(&own.init, &own.hierarchy)).await;
+        drop(permit);
+        match made {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => {
+                around.spares.taken.notified().await;
+                // The task that took it comes first in the use of the machine too.
+                tokio::time::sleep(SPARES_AFTER).await;
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(error = format!("{error:#}"), "no container waits for programs");
+                tokio::time::sleep(SPARES_AGAIN).await;
+            }
+            Err(_) => return,
+        }
+    }
+}
+
 async fn drop_old_logs(around: Arc<Surroundings>, keep: Duration) {
     let mut ticks = tokio::time::interval(LOGS_EVERY);
     loop {
         ticks.tick().await;
         let around = Arc::clone(&around);
-        let dropped =
-            tokio::task::spawn_blocking(move || around.folder.drop_old_logs(keep, ENDED_COUNT_MAX));
+        let dropped = spawn_blocking(move || around.folder.drop_old_logs(keep, ENDED_COUNT_MAX));
         if let Ok(Err(error)) = dropped.await {
             tracing::warn!(%error, "old logs are not dropped");
         }

@@ -4,6 +4,10 @@
 //! its standard output. From then on nothing connects the two but files in the task's folder, so that a
 //! borglet may end and be started again, and a task never notices.
 //!
+//! A container may be begun before it is known what for: `borglet-init wait` is written a line with a [`Spare`], tells
+//! that it waits once it is in its control groups and namespaces, and then takes a [`Launch`] as above. It ends where
+//! there comes none.
+//!
 //! - [`RUN_FILE`] is there, with a [`Run`], from before the program runs. It is made once: whoever makes it
 //!   first, the first process or a borglet that gives the task up ([`Run::claim`]), decides whether it runs.
 //! - [`EXIT_FILE`] is there, with an [`Exit`], before the first process ends by itself.
@@ -51,6 +55,15 @@ pub struct Launch {
     pub container: Container,
 }
 
+/// A container that is begun before it is needed; its launch has to be of [`Container::Process`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spare {
+    /// Control groups to be in, as folders; those of the launch are not looked at.
+    pub cgroups: Vec<PathBuf>,
+    /// Whether the program gets a user of its own ([`Process::ids`]).
+    pub has_user: bool,
+}
+
 /// In what a program runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Container {
@@ -77,9 +90,11 @@ pub struct Process {
     pub files_max: u64,
 }
 
-/// What came of a [`Launch`].
+/// What came of a [`Launch`], or of a [`Spare`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Told {
+    /// It waits for its launch.
+    Waiting,
     /// The program runs.
     Started,
     /// It does not, and never will.

@@ -1,13 +1,15 @@
 //! `borglet-init run`: from a launch to the end of its program.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use borglet_init::{Container, EXIT_FILE, Exit, Launch, Run, STDERR_FILE, STDOUT_FILE, Told};
+use borglet_init::{
+    Container, EXIT_FILE, Exit, Launch, Run, STDERR_FILE, STDOUT_FILE, Spare, Told,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -32,15 +34,58 @@ impl<T, E: std::fmt::Display> At<T> for Result<T, E> {
     }
 }
 
+/// From a launch to the end of its program.
 pub(crate) fn run() -> ExitCode {
-    let (launch, told) = match begin() {
+    let begun = || {
+        let mut text = Vec::new();
+        std::io::stdin().read_to_end(&mut text).at("reading what to start")?;
+        let launch: Launch = serde_json::from_slice(&text).at("reading what to start")?;
+        Ok((launch, give_up_streams()?))
+    };
+    ended(begun(), |launch, told| {
+        enter_groups(&launch.cgroups)?;
+        if let Container::Process(process) = &launch.container {
+            setup::leave(process.ids.is_some())?;
+        }
+        fork(told, || first(launch, told))
+    })
+}
+
+/// The same, begun before it is known what is to be launched.
+pub(crate) fn wait() -> ExitCode {
+    let begun = || {
+        let input = std::io::stdin().as_fd().try_clone_to_owned().at("standard input")?;
+        let mut input = BufReader::new(File::from(input));
+        let mut line = String::new();
+        input.read_line(&mut line).at("reading what to wait in")?;
+        let spare: Spare = serde_json::from_str(&line).at("reading what to wait in")?;
+        Ok(((spare, input), give_up_streams()?))
+    };
+    ended(begun(), |(spare, input), told| {
+        enter_groups(&spare.cgroups)?;
+        setup::leave(spare.has_user)?;
+        fork(told, || {
+            tell(told, &Told::Waiting);
+            let mut text = Vec::new();
+            input.read_to_end(&mut text).at("reading what to start")?;
+            if text.is_empty() {
+                // Nobody needs it.
+                return Ok(());
+            }
+            first(&serde_json::from_slice(&text).at("reading what to start")?, told)
+        })
+    })
+}
+
+fn ended<T>(begun: Step<(T, File)>, attempt: impl FnOnce(&mut T, &File) -> Step<()>) -> ExitCode {
+    let (mut what, told) = match begun {
         Ok(begun) => begun,
         Err(why) => {
             crate::complain(&why);
             return ExitCode::from(2);
         }
     };
-    match attempt(&launch, &told) {
+    match attempt(&mut what, &told) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             tell(&told, &Told::Failed(why));
@@ -49,18 +94,14 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// The launch, and where its outcome is to be told. Standard output itself is given up: whoever holds it
-/// holds up the borglet.
-fn begin() -> Step<(Launch, File)> {
-    let mut text = Vec::new();
-    std::io::stdin().read_to_end(&mut text).at("reading what to start")?;
-    let launch = serde_json::from_slice(&text).at("reading what to start")?;
+/// Where the outcome is to be told. Standard output itself is given up: whoever holds it holds up the borglet.
+fn give_up_streams() -> Step<File> {
     let told = File::from(std::io::stdout().as_fd().try_clone_to_owned().at("standard output")?);
     let nowhere = File::options().read(true).write(true).open("/dev/null").at("/dev/null")?;
     rustix::stdio::dup2_stdin(&nowhere).at("standard input")?;
     rustix::stdio::dup2_stdout(&nowhere).at("standard output")?;
     rustix::stdio::dup2_stderr(&nowhere).at("standard error")?;
-    Ok((launch, told))
+    Ok(told)
 }
 
 fn tell(mut told: &File, what: &Told) {
@@ -69,28 +110,22 @@ fn tell(mut told: &File, what: &Told) {
     let _ = told.write_all(text.as_bytes());
 }
 
-fn attempt(launch: &Launch, told: &File) -> Step<()> {
-    for cgroup in &launch.cgroups {
+fn enter_groups(cgroups: &[PathBuf]) -> Step<()> {
+    for cgroup in cgroups {
         let file = cgroup.join("cgroup.procs");
         std::fs::write(&file, "0").at(&file.to_string_lossy())?;
     }
-    std::fs::write("/proc/self/oom_score_adj", launch.oom_score_adj.to_string())
-        .or_else(|error| {
-            // Without root it cannot be lowered.
-            let is_refused = error.kind() == std::io::ErrorKind::PermissionDenied;
-            if is_refused { Ok(()) } else { Err(error) }
-        })
-        .at("oom_score_adj")?;
-    if let Container::Process(process) = &launch.container {
-        setup::leave(process)?;
-    }
+    Ok(())
+}
+
+/// From here on the child is all there is: it tells, and notes, what becomes of it.
+fn fork(told: &File, child: impl FnOnce() -> Step<()>) -> Step<()> {
     // SAFETY: this program has one thread, so that its copy has all that it needs.
     #[allow(unsafe_code, reason = "see above")]
     match unsafe { nix::unistd::fork() }.at("fork")? {
-        // From here on the child is all there is: it tells, and notes, what becomes of it.
         ForkResult::Parent { .. } => Ok(()),
         ForkResult::Child => {
-            std::process::exit(match first(launch, told) {
+            std::process::exit(match nix::unistd::setsid().at("setsid").and_then(|_| child()) {
                 Ok(()) => 0,
                 Err(why) => {
                     tell(told, &Told::Failed(why));
@@ -103,7 +138,13 @@ fn attempt(launch: &Launch, told: &File) -> Step<()> {
 
 /// What the first process does.
 fn first(launch: &Launch, told: &File) -> Step<()> {
-    nix::unistd::setsid().at("setsid")?;
+    std::fs::write("/proc/self/oom_score_adj", launch.oom_score_adj.to_string())
+        .or_else(|error| {
+            // Without root it cannot be lowered.
+            let is_refused = error.kind() == std::io::ErrorKind::PermissionDenied;
+            if is_refused { Ok(()) } else { Err(error) }
+        })
+        .at("oom_score_adj")?;
     let own = Run::own().at("/proc/self")?;
     if !own.claim(&launch.folder).at(&launch.folder.to_string_lossy())? {
         return Err("the task was given up".to_owned());
@@ -225,7 +266,10 @@ fn watch(
                     pump(pipes, logs);
                     return Ok(Exit::Signal(signal as i32));
                 }
-                Ok(WaitStatus::StillAlive) | Err(_) => break,
+                Ok(WaitStatus::StillAlive) => break,
+                // Somebody else has seen its end, which a runtime could: it is not to be waited for.
+                Err(nix::errno::Errno::ECHILD) => return Err(nix::errno::Errno::ECHILD),
+                Err(_) => break,
                 Ok(_) => {}
             }
         }

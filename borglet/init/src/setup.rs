@@ -14,14 +14,15 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use crate::run::{At, Step};
 use crate::seccomp;
 
-/// Leaves the machine's namespaces; the next child is the first process of the new ones.
-pub(crate) fn leave(process: &Process) -> Step<()> {
+/// Leaves the machine's namespaces; the next child is the first process of the new ones. Without a user of its own it
+/// gets a namespace of users too.
+pub(crate) fn leave(has_user: bool) -> Step<()> {
     let mut flags = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWCGROUP;
-    if process.ids.is_some() {
+    if has_user {
         return unshare(flags).at("namespaces");
     }
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());

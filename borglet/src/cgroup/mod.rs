@@ -192,20 +192,35 @@ impl Hierarchy {
 const REMOVE_MAX: Duration = Duration::from_secs(2);
 
 impl Group {
-    /// Makes it, with its limits.
-    pub(crate) fn create(&self, limits: &Limits) -> io::Result<()> {
+    /// Makes it, without limits.
+    pub(crate) fn create(&self) -> io::Result<()> {
         match &self.kind {
-            Kind::V1(group) => group.create(limits),
-            Kind::V2(group) => group.create(limits),
+            Kind::V1(group) => group.create(),
+            Kind::V2(group) => group.create(),
+        }
+    }
+
+    /// Gives it its limits but that of CPU: making a container is not the work of the program in it, and with little CPU
+    /// would take many periods of it.
+    pub(crate) fn limit_all_but_cpu(&self, limits: &Limits) -> io::Result<()> {
+        match &self.kind {
+            Kind::V1(group) => group.limit_all_but_cpu(limits),
+            Kind::V2(group) => group.limit_all_but_cpu(limits),
+        }
+    }
+
+    /// Limits its CPU, and says how it competes for it.
+    pub(crate) fn limit_cpu(&self, limits: &Limits) -> io::Result<()> {
+        match &self.kind {
+            Kind::V1(group) => group.limit_cpu(limits),
+            Kind::V2(group) => group.limit_cpu(limits),
         }
     }
 
     /// Gives it other limits.
     pub(crate) fn adjust(&self, limits: &Limits) -> io::Result<()> {
-        match &self.kind {
-            Kind::V1(group) => group.limit(limits),
-            Kind::V2(group) => group.limit(limits),
-        }
+        self.limit_all_but_cpu(limits)?;
+        self.limit_cpu(limits)
     }
 
     /// Where a process has to enter itself.

@@ -145,7 +145,7 @@ impl Group {
         folders
     }
 
-    pub(super) fn create(&self, limits: &Limits) -> io::Result<()> {
+    pub(super) fn create(&self) -> io::Result<()> {
         for (controller, folder) in &self.folders {
             std::fs::create_dir_all(folder)?;
             if *controller == "cpuset" {
@@ -155,10 +155,10 @@ impl Group {
                 }
             }
         }
-        self.limit(limits)
+        Ok(())
     }
 
-    pub(super) fn limit(&self, limits: &Limits) -> io::Result<()> {
+    pub(super) fn limit_cpu(&self, limits: &Limits) -> io::Result<()> {
         let cpu = &self.folders["cpu"];
         let quota = limits.cpu_milli.map_or("-1".to_owned(), |milli| quota_us(milli).to_string());
         write(cpu, "cpu.cfs_period_us", PERIOD_US.to_string())?;
@@ -170,6 +170,10 @@ impl Group {
             let shares = (weight_permille(limits) * 1024 / 1000).clamp(2, 262_144);
             write(cpu, "cpu.shares", shares.to_string())?;
         }
+        Ok(())
+    }
+
+    pub(super) fn limit_all_but_cpu(&self, limits: &Limits) -> io::Result<()> {
         let memory = &self.folders["memory"];
         limit_memory(memory, limits.ram_bytes)?;
         if let Some(low) = limits.ram_low {

@@ -153,32 +153,38 @@ fn remove_empty(folder: &Path) -> io::Result<()> {
     }
 }
 
+fn or_max(amount: Option<u64>) -> String {
+    amount.map_or("max".to_owned(), |it| it.to_string())
+}
+
 impl Group {
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    pub(super) fn create(&self, limits: &Limits) -> io::Result<()> {
+    pub(super) fn create(&self) -> io::Result<()> {
         std::fs::create_dir_all(&self.folder)?;
         // All of it dies where one of it does: half a task is none.
         write(&self.folder, "memory.oom.group", "1")?;
-        write_if(&self.folder, "memory.swap.max", "0")?;
-        self.limit(limits)
+        write_if(&self.folder, "memory.swap.max", "0").map(drop)
     }
 
-    pub(super) fn limit(&self, limits: &Limits) -> io::Result<()> {
+    pub(super) fn limit_cpu(&self, limits: &Limits) -> io::Result<()> {
         let folder = &self.folder;
-        let or_max = |amount: Option<u64>| amount.map_or("max".to_owned(), |it| it.to_string());
         let quota = or_max(limits.cpu_milli.map(quota_us));
         write(folder, "cpu.max", format!("{quota} {PERIOD_US}"))?;
         if limits.appetite == Appetite::BestEffort {
-            write_if(folder, "cpu.idle", "1")?;
+            write_if(folder, "cpu.idle", "1").map(drop)
         } else {
             write_if(folder, "cpu.idle", "0")?;
             // 100 is a core of batch.
             let weight = (weight_permille(limits) / 10).clamp(1, 10_000);
-            write(folder, "cpu.weight", weight.to_string())?;
+            write(folder, "cpu.weight", weight.to_string())
         }
+    }
+
+    pub(super) fn limit_all_but_cpu(&self, limits: &Limits) -> io::Result<()> {
+        let folder = &self.folder;
         write(folder, "memory.max", or_max(limits.ram_bytes))?;
         write(folder, "memory.high", or_max(limits.ram_high))?;
         write(folder, "memory.low", limits.ram_low.unwrap_or(0).to_string())?;

@@ -38,7 +38,8 @@ use self::pod::{FOLDER_ANNOTATION, MACHINE_LABEL, labels, text};
 use self::seen::{Seen, Verbose, run_of};
 use self::wire::image_service_client::ImageServiceClient;
 use self::wire::runtime_service_client::RuntimeServiceClient;
-use super::{Contained, Containers, Found, Settings};
+use super::{Contained, Containers, Found, Settings, Spare};
+use crate::cgroup::Limits;
 
 #[allow(
     missing_docs,
@@ -322,7 +323,12 @@ impl Cri {
 
 #[tonic::async_trait]
 impl Containers for Cri {
-    async fn start(&self, task: Arc<Contained>) -> Result<(), String> {
+    async fn start(
+        &self,
+        task: Arc<Contained>,
+        limits: Limits,
+        _: Option<Spare>,
+    ) -> Result<(), String> {
         let name = image_of(&task).ok_or("field `container.image`: is not there")?;
         let failed = |what: &str, status: &Status| format!("{what}: {}", self.words(status));
         let group = groups::path(&task.group.folders())?;
@@ -357,6 +363,7 @@ impl Containers for Cri {
         }
         let started = self.start_program(&task, &container).await;
         started.map_err(|status| failed(&format!("image {name}"), &status))?;
+        task.group.limit_cpu(&limits).map_err(|error| format!("control group: {error}"))?;
         let status = self.status(&container).await;
         let (_, verbose) = status.map_err(|status| failed("its container", &status))?;
         let Some(pid) = verbose.pid() else { return Ok(()) };

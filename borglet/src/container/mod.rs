@@ -7,17 +7,20 @@
 mod cri;
 mod oci;
 mod shim;
+mod spare;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use borglet_init::Exit;
+use cell::borglet::WantedTask;
 
 pub(crate) use self::cri::{Cri, SOCKET_DEFAULT};
 pub(crate) use self::oci::remove_groups;
 pub(crate) use self::shim::{Settings, Shim};
-use crate::cgroup::Group;
+pub(crate) use self::spare::{Spare, Spares};
+use crate::cgroup::{Group, Limits};
 use crate::folder::Record;
 
 /// A task, and all that was prepared for it.
@@ -44,15 +47,26 @@ pub(crate) enum Found {
     Exited(Option<Exit>),
 }
 
+/// Whether a task's container can be begun before the task is known: that of one of the machine's own programs.
+pub(crate) fn may_be_spare(task: &WantedTask) -> bool {
+    task.container.as_ref().is_none_or(|it| it.bundle.is_none() && it.image.is_none())
+}
+
 /// Starts programs in containers of one kind, and sees how they end.
 #[tonic::async_trait]
 pub(crate) trait Containers: Debug + Send + Sync {
-    /// Makes the container and starts the program. Returns once it runs.
+    /// Makes the container and starts the program. Returns once it runs, and its CPU is limited
+    /// ([`Group::limit_cpu`]). A `spare` is in the task's control group.
     ///
     /// # Errors
     /// Why it does not run and never will, for people. What was made of the container is then gone, or goes with its
     /// control group or [`Self::clean`].
-    async fn start(&self, task: Arc<Contained>) -> Result<(), String>;
+    async fn start(
+        &self,
+        task: Arc<Contained>,
+        limits: Limits,
+        spare: Option<Spare>,
+    ) -> Result<(), String>;
 
     /// Waits until the program has ended, and says how; `None` if nobody saw it.
     async fn wait(&self, task: Arc<Contained>) -> anyhow::Result<Option<Exit>>;

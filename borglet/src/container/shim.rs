@@ -2,14 +2,12 @@
 //!
 //! The first process keeps the logs and notes the exit, so that nothing is lost while no borglet runs.
 
-use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::Context;
-use borglet_init::{Container, Exit, Launch, Process, Run, Told};
+use borglet_init::{Container, Exit, Launch, Process, Run};
 use cell::container::FILES_DEFAULT;
 use cell::{Band, Priority};
 use rustix::process::{Pid, PidfdFlags};
@@ -17,7 +15,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::spawn_blocking;
 
-use super::{Contained, Containers, Found, oci};
+use super::spare::First;
+use super::{Contained, Containers, Found, Spare, oci};
+use crate::cgroup::Limits;
 
 /// What holds for all containers.
 #[derive(Clone, Debug)]
@@ -98,44 +98,19 @@ impl Shim {
         })
     }
 
-    fn start_now(&self, task: &Contained) -> Result<(), String> {
+    fn start_now(&self, task: &Contained, spare: Option<Spare>) -> Result<(), String> {
         let launch = self.launch(task)?;
-        let program = self.settings.init.display();
-        let failed = |error: std::io::Error| format!("{program}: {error}");
-        let mut child = Command::new(&self.settings.init)
-            .arg("run")
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
-        let text = serde_json::to_vec(&launch).map_err(|error| error.to_string())?;
-        let stdin = child.stdin.take();
-        if let Some(mut stdin) = stdin {
-            // If it does not take it all, it says why.
-            let _ = stdin.write_all(&text);
-        }
-        let mut line = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            BufReader::new(stdout).read_line(&mut line).map_err(failed)?;
-        }
-        let mut said = String::new();
-        if line.is_empty()
-            && let Some(mut stderr) = child.stderr.take()
-        {
-            let _ = stderr.read_to_string(&mut said);
-        }
-        // What was started is the first process; this one only made it.
-        child.wait().map_err(failed)?;
-        match serde_json::from_str(&line) {
-            Ok(Told::Started) => Ok(()),
-            Ok(Told::Failed(why)) => Err(why),
-            Err(_) if said.trim().is_empty() => {
-                Err("it was killed while its container was being set up".to_owned())
+        if let Some(spare) = spare {
+            let launched = spare.into_first().launch(&launch);
+            let is_untouched = || Run::read(&task.folder).is_ok_and(|run| run.is_none());
+            match launched {
+                Err(why) if is_untouched() => {
+                    tracing::info!(why, "a container that waited is gone")
+                }
+                launched => return launched,
             }
-            Err(_) => Err(said.trim().to_owned()),
         }
+        First::start(&self.settings.init, "run")?.launch(&launch)
     }
 
     fn find_now(task: &Contained) -> anyhow::Result<Found> {
@@ -168,9 +143,18 @@ fn open(task: &Contained) -> anyhow::Result<Option<OwnedFd>> {
 
 #[tonic::async_trait]
 impl Containers for Shim {
-    async fn start(&self, task: Arc<Contained>) -> Result<(), String> {
+    async fn start(
+        &self,
+        task: Arc<Contained>,
+        limits: Limits,
+        spare: Option<Spare>,
+    ) -> Result<(), String> {
         let own = self.clone();
-        spawn_blocking(move || own.start_now(&task)).await.map_err(|error| error.to_string())?
+        let started = move || {
+            own.start_now(&task, spare)?;
+            task.group.limit_cpu(&limits).map_err(|error| format!("control group: {error}"))
+        };
+        spawn_blocking(started).await.map_err(|error| error.to_string())?
     }
 
     async fn wait(&self, task: Arc<Contained>) -> anyhow::Result<Option<Exit>> {

@@ -1,5 +1,6 @@
 //! Cells to try things on.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -260,6 +261,22 @@ impl Cell {
             let machines = list["machines"].as_array().unwrap();
             let up = machines.iter().filter(|machine| machine["health"]["state"] == "up");
             (up.count() == self.machines.len()).then_some(())
+        });
+    }
+
+    /// Waits until no control group is left of tasks on the first machine: the four that there are wait for others.
+    pub(crate) fn wait_for_no_groups(&self) {
+        let name = &self.machines[0].name;
+        let waits = |it: &OsString| it.to_str().is_some_and(|it| it.starts_with("spare-"));
+        until("all control groups are gone", || {
+            let is_left = ["memory/", "pids/", "cpu/", ""].iter().any(|hierarchy| {
+                let folder = format!("/sys/fs/cgroup/{hierarchy}cell-manager/{name}");
+                let Ok(all) = std::fs::read_dir(folder) else { return false };
+                let groups = all.flatten().filter(|it| it.path().is_dir());
+                let names: Vec<_> = groups.map(|it| it.file_name()).collect();
+                names.len() > 4 || !names.iter().all(waits)
+            });
+            (!is_left).then_some(())
         });
     }
 

@@ -90,16 +90,7 @@ fn conforms(kind: &Kind) {
     cell.wait("stubborn", "killed");
     assert!(!is_alive(pid));
 
-    // Nothing is left of any of them.
-    let name = &cell.machines[0].name;
-    until("all control groups are gone", || {
-        let left = ["memory/", "pids/", "cpu/", ""].iter().any(|hierarchy| {
-            let folder = format!("/sys/fs/cgroup/{hierarchy}cell-manager/{name}");
-            fs::read_dir(folder)
-                .is_ok_and(|mut all| all.any(|it| it.is_ok_and(|it| it.path().is_dir())))
-        });
-        (!left).then_some(())
-    });
+    cell.wait_for_no_groups();
 }
 
 /// Where Debian has them.

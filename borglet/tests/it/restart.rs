@@ -1,8 +1,10 @@
 //! Masters and borglets come and go; tasks stay.
 
+use std::process::Command;
+
 use serde_json::json;
 
-use crate::cell::{Cell, can_run, is_alive, once, service, until};
+use crate::cell::{Cell, can_run, is_alive, once, said, service, until};
 
 #[test]
 fn a_borglet_that_is_started_again_finds_its_tasks_as_they_are() {
@@ -33,6 +35,64 @@ fn a_borglet_that_is_started_again_finds_its_tasks_as_they_are() {
     cell.borgcfg(&["kill", "stays"]).out();
     cell.wait("stays", "killed");
     assert!(!pids.iter().any(|&pid| is_alive(pid)));
+}
+
+/// The processes in groups that were made before it was known for what.
+fn in_spares(machine: &str) -> Vec<u64> {
+    let of = format!("cell-manager/{machine}/spare-");
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let groups =
+        |pid: u64| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    pids.filter(|&pid| groups(pid).contains(&of) && is_alive(pid)).collect()
+}
+
+#[test]
+fn containers_wait_for_programs_and_end_with_their_borglet() {
+    if !can_run() {
+        return;
+    }
+    let mut cell = Cell::new(1);
+    let name = cell.machines[0].name.clone();
+    until("four wait", || (in_spares(&name).len() == 4).then_some(()));
+    let waiting = in_spares(&name);
+    cell.submit(&service("first", 1));
+    cell.wait("first", "running");
+    let first = cell.pid("first/0");
+    assert!(in_spares(&name).contains(&first), "it was given none that waited");
+    until("another waits instead", || {
+        let others = in_spares(&name).iter().filter(|pid| !waiting.contains(pid)).count();
+        // The program, and the first process of that container.
+        (others == 2 && in_spares(&name).len() == 6).then_some(())
+    });
+    // A task does not suffer from the end of what waits for it.
+    let others: Vec<u64> =
+        in_spares(&name).into_iter().filter(|pid| !waiting.contains(pid)).collect();
+    for pid in waiting.iter().chain(&others).filter(|&&pid| pid != first) {
+        let is_first_process = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        if is_first_process.is_ok_and(|it| it.trim().is_empty()) {
+            said(Command::new("kill").args(["-KILL", &pid.to_string()]));
+        }
+    }
+    cell.submit(&service("second", 2));
+    cell.wait("second", "running");
+    let pids = [first, cell.pid("second/0"), cell.pid("second/1")];
+    assert!(cell.tasks("second").iter().all(|task| task["placed_count"] == 1));
+    cell.machines[0].kill();
+    until("what waited has ended", || {
+        let with_children = |pid: &u64| {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            pids.contains(pid) || children.is_ok_and(|it| !it.trim().is_empty())
+        };
+        in_spares(&name).iter().all(with_children).then_some(())
+    });
+    cell.machines[0].start();
+    let before = pids;
+    until("it has found them", || {
+        let now = [cell.usage("first/0")?, cell.usage("second/0")?, cell.usage("second/1")?];
+        assert_eq!(now.map(|it| it["pid"].as_u64().unwrap()), before);
+        Some(())
+    });
 }
 
 #[test]

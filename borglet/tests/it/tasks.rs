@@ -154,13 +154,7 @@ fn a_task_is_asked_to_end_and_then_made_to_with_all_its_processes() {
     }
     assert!(!pids.iter().any(|&pid| is_alive(pid)));
     assert!(cell.borgcfg(&["logs", "polite/0"]).out().contains("goodbye"));
-    until("its control group is gone", || {
-        let hierarchy = if has_version_2() { "" } else { "memory/" };
-        let group = format!("/sys/fs/cgroup/{hierarchy}cell-manager/{}", cell.machines[0].name);
-        let entries = fs::read_dir(group).unwrap();
-        let groups = entries.filter(|it| it.as_ref().is_ok_and(|it| it.path().is_dir()));
-        (groups.count() == 0).then_some(())
-    });
+    cell.wait_for_no_groups();
 }
 
 #[test]

@@ -59,8 +59,12 @@ fn end(folder: &Path) -> Exit {
 #[test]
 fn what_a_program_wrote_and_how_it_ended_is_in_the_folder() {
     let folder = TempDir::new().unwrap();
-    let program = "echo \"$WORD\"; echo wrong >&2; exit 3";
-    assert_eq!(told(&launch(folder.path(), program)), Told::Started);
+    let go = folder.path().join("go");
+    let program = format!(
+        "while ! test -e {go:?}; do sleep 0.01; done; echo \"$WORD\"; echo wrong >&2; exit 3"
+    );
+    assert_eq!(told(&launch(folder.path(), &program)), Told::Started);
+    fs::write(go, "").unwrap();
     assert_eq!(end(folder.path()), Exit::Code(3));
     let read = |name| fs::read_to_string(folder.path().join(name)).unwrap();
     assert_eq!((&*read(STDOUT_FILE), &*read(STDERR_FILE)), ("from the launch\n", "wrong\n"));
@@ -76,6 +80,21 @@ fn a_signal_is_passed_on_to_the_program() {
     let first = rustix::process::Pid::from_raw(run.pid).unwrap();
     rustix::process::kill_process(first, rustix::process::Signal::TERM).unwrap();
     assert_eq!(end(folder.path()), Exit::Signal(15));
+}
+
+#[test]
+fn an_end_that_nobody_tells_of_is_not_waited_for() {
+    let folder = TempDir::new().unwrap();
+    let mut launch = launch(folder.path(), "true");
+    launch.command[2] += "; wait";
+    assert_eq!(told(&launch), Told::Started);
+    let run = Run::read(folder.path()).unwrap().unwrap();
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while run.is_alive().unwrap() {
+        assert!(Instant::now() < give_up, "it waits");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(Exit::read(folder.path()).unwrap(), None);
 }
 
 #[test]
