@@ -227,21 +227,17 @@ pub(crate) fn host_rows(snapshot: &Snapshot<'_>, task: TaskId) -> Vec<usize> {
     }
 }
 
-/// Rows of the allocs that have a place, for allocs that ask for CPU.
-///
-/// A row is pushed for each alloc that is placed, and stays, with less than nothing free, when the alloc
-/// is removed.
+/// Rows of the allocs that have a place, each its alloc's own.
 fn alloc_rows(snapshot: &Snapshot<'_>) -> BTreeMap<TaskId, usize> {
-    let is_placed = |id: TaskId| snapshot.placement(id).is_some();
-    let count = snapshot
-        .cell()
-        .tasks()
-        .filter(|(id, job, _)| job.kind == JobKind::AllocSet && is_placed(*id))
-        .count();
-    (snapshot.machine_count()..)
-        .filter(|&row| snapshot.free_fractions(row)[0].is_some_and(|free| free >= 0.0))
-        .filter_map(|row| Some((snapshot.alloc(row)?, row)))
-        .take(count)
+    let cell = snapshot.cell();
+    let allocs = cell.tasks().filter(|(_, job, _)| job.kind == JobKind::AllocSet);
+    let placed = allocs.filter(|(id, _, _)| snapshot.placement(*id).is_some());
+    placed
+        .map(|(id, _, _)| {
+            let row = snapshot.row_of_alloc(id).expect("it has a place");
+            assert_eq!(snapshot.alloc(row), Some(id));
+            (id, row)
+        })
         .collect()
 }
 
