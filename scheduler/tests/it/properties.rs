@@ -155,8 +155,8 @@ proptest! {
 fn a_plan_of_allocs_that_use_nothing_keeps_every_rule() {
     let mut cell = build(
         &[json!({"name": "m0", "cpu": 1, "ram": 100})],
-        &[json!({"name": "set", "count": 3, "limit": {"cpu": 2, "ram": 300}})],
-        &[json!({"name": "j", "count": 3, "limit": {}, "alloc_set": "set"})],
+        &[json!({"name": "set", "priority": 0, "count": 3, "limit": {"cpu": 2, "ram": 300}})],
+        &[json!({"name": "j", "priority": 0, "count": 3, "limit": {}, "alloc_set": "set"})],
     );
     let tasks = all_tasks(&cell);
     for &id in &tasks {
