@@ -16,6 +16,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cell::live::Health;
+use cell::{Bytes, MilliCpu};
 use clap::{Args, Subcommand};
 use proto::status::Consistency;
 use rustix::process::{Pid, Signal};
@@ -75,6 +76,26 @@ struct UpArgs {
     /// The first port of replicas for clients; those for each other begin 100 above it, borglets 200
     #[arg(long, value_name = "PORT", default_value_t = 7100, value_parser = clap::value_parser!(u16).range(1024..=60000))]
     port: u16,
+    /// CPU that each borglet gives, in cores [default: this machine's, shared out evenly]
+    #[arg(long, value_name = "CORES", value_parser = cpu)]
+    cpu: Option<MilliCpu>,
+    /// RAM that each borglet gives, such as 4GiB [default: as of CPU]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    ram: Option<Bytes>,
+    /// Borglets sample usage every so many milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    sample_ms: u64,
+    /// Machines are called NAME-0 and so on; two local cells at a time must not have the same
+    #[arg(long, value_name = "NAME", default_value = "m")]
+    prefix: String,
+}
+
+fn cpu(text: &str) -> Result<MilliCpu, String> {
+    MilliCpu::parse(text).map_err(|error| error.to_string())
+}
+
+fn bytes(text: &str) -> Result<Bytes, String> {
+    Bytes::parse(text).map_err(|error| error.to_string())
 }
 
 /// What a local cell consists of.
@@ -146,8 +167,8 @@ fn program(name: &str) -> Result<PathBuf, Failure> {
 }
 
 async fn up(args: UpArgs, options: &Options) -> Result<(), Failure> {
-    let UpArgs { at, masters, borglets, port } = args;
-    let folder = at.folder()?;
+    let &UpArgs { masters, borglets, port, .. } = &args;
+    let folder = args.at.folder()?;
     if let Some(local) = Local::read(&folder)? {
         return up_again(&folder, local, options).await;
     }
@@ -164,7 +185,7 @@ async fn up(args: UpArgs, options: &Options) -> Result<(), Failure> {
     fs::create_dir_all(folder.join("logs")).map_err(failed(folder.display()))?;
     let mut local = Local::default();
     let user = options.user()?;
-    let started = local.start(&folder, user, &programs, (masters, borglets, port));
+    let started = local.start(&folder, user, &programs, &args);
     let ready = match started {
         Ok(()) => local.wait(borglets.into()).await,
         Err(failure) => Err(failure),
@@ -261,8 +282,9 @@ impl Local {
         folder: &Path,
         user: &str,
         [borgmaster, borglet]: &[PathBuf; 2],
-        (masters, borglets, port): (u16, u16, u16),
+        args: &UpArgs,
     ) -> Result<(), Failure> {
+        let &UpArgs { masters, borglets, port, .. } = args;
         let mut text = format!(
             "data = {:?}\n[cell]\nname = \"dev\"\nadmins = {:?}\n",
             folder.join("masters"),
@@ -285,16 +307,18 @@ impl Local {
             self.spawn(folder, self.processes.len(), &format!("master-{id}"), command)?;
         }
         let (cpu_milli, ram_bytes) = machine()?;
+        let cpu_milli = args.cpu.map_or(cpu_milli / u64::from(borglets), |it| it.0);
+        let ram_bytes = args.ram.map_or(ram_bytes / u64::from(borglets), |it| it.0);
         for number in 0..borglets {
-            let name = format!("m-{number}");
+            let name = format!("{}-{number}", args.prefix);
             let data = folder.join(&name);
             let address = format!("127.0.0.1:{}", port + 200 + number);
             let (uid, task_port) = (200_000 + u32::from(number) * 1024, 20_000 + number * 512);
             let mut command = Command::new(borglet);
             command.arg("--data").arg(&data).args(["--name", &name, "--listen", &address]);
             command.args(["--master", &self.masters.join(",")]);
-            command.args(["--cpu", &format!("{}m", cpu_milli / u64::from(borglets))]);
-            command.args(["--ram", &(ram_bytes / u64::from(borglets)).to_string()]);
+            command.args(["--cpu", &format!("{cpu_milli}m"), "--ram", &ram_bytes.to_string()]);
+            command.args(["--sample-ms", &args.sample_ms.to_string()]);
             command.args(["--uids", &format!("{uid}-{}", uid + 1023)]);
             command.args(["--ports", &format!("{task_port}-{}", task_port + 511)]);
             self.borglets.push(Machine { name: name.clone(), address, data });

@@ -14,8 +14,9 @@ mod v1;
 mod v2;
 
 use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cell::container::{Control, IoSpec};
@@ -90,6 +91,11 @@ pub(crate) enum Unusable {
          without root, start it in a delegated group (systemd: Delegate=yes)"
     )]
     Missing(String),
+    /// Another borglet has the groups.
+    #[error(
+        "another borglet runs as machine {0:?} on this host: --name gives this one another name"
+    )]
+    Taken(String),
     /// It is there and does not do as it is told.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -97,7 +103,14 @@ pub(crate) enum Unusable {
 
 /// The groups of a borglet.
 #[derive(Debug)]
-pub(crate) enum Hierarchy {
+pub(crate) struct Hierarchy {
+    kind: Of,
+    /// Held for as long as this is: whatever is in the groups and not known would be taken for what is left over.
+    _lock: File,
+}
+
+#[derive(Debug)]
+enum Of {
     V1(v1::V1),
     V2(v2::V2),
 }
@@ -125,65 +138,76 @@ impl Hierarchy {
         capacity: (u64, u64),
     ) -> Result<Self, Unusable> {
         let mounts = mounts::Mounts::read()?;
-        let hierarchy = match v2::V2::open(&mounts, machine, parent)? {
-            Some(v2) => Self::V2(v2),
-            None => Self::V1(v1::V1::open(&mounts, machine, parent)?),
+        let kind = match v2::V2::open(&mounts, machine, parent)? {
+            Some(v2) => Of::V2(v2),
+            None => Of::V1(v1::V1::open(&mounts, machine, parent)?),
         };
-        let (cpu_milli, ram_bytes) = capacity;
-        match &hierarchy {
-            Self::V1(v1) => v1.limit_machine(cpu_milli, ram_bytes)?,
-            Self::V2(v2) => v2.limit_machine(cpu_milli, ram_bytes)?,
+        let lock = File::open(kind.folder())?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(Unusable::Taken(machine.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        Ok(hierarchy)
+        let (cpu_milli, ram_bytes) = capacity;
+        match &kind {
+            Of::V1(v1) => v1.limit_machine(cpu_milli, ram_bytes)?,
+            Of::V2(v2) => v2.limit_machine(cpu_milli, ram_bytes)?,
+        }
+        Ok(Self { kind, _lock: lock })
     }
 
     /// Which version it is.
     pub(crate) const fn version(&self) -> u8 {
-        match self {
-            Self::V1(_) => 1,
-            Self::V2(_) => 2,
+        match &self.kind {
+            Of::V1(_) => 1,
+            Of::V2(_) => 2,
         }
     }
 
     /// Whether a control that is best effort is there.
     pub(crate) fn has(&self, control: Control) -> bool {
-        match self {
-            Self::V1(v1) => v1.has(control),
-            Self::V2(v2) => v2.has(control),
+        match &self.kind {
+            Of::V1(v1) => v1.has(control),
+            Of::V2(v2) => v2.has(control),
         }
     }
 
     /// A task's group, whether it exists or not.
     pub(crate) fn group(&self, name: &str) -> Group {
-        let kind = match self {
-            Self::V1(v1) => Kind::V1(v1.group(name)),
-            Self::V2(v2) => Kind::V2(v2.group(name)),
+        let kind = match &self.kind {
+            Of::V1(v1) => Kind::V1(v1.group(name)),
+            Of::V2(v2) => Kind::V2(v2.group(name)),
         };
         Group { kind }
     }
 
     /// How much RAM all tasks together use, in bytes, without what of the page cache can be had back.
     pub(crate) fn ram_used(&self) -> io::Result<u64> {
-        match self {
-            Self::V1(v1) => v1.machine().ram_used(),
-            Self::V2(v2) => v2.machine().ram_used(),
+        match &self.kind {
+            Of::V1(v1) => v1.machine().ram_used(),
+            Of::V2(v2) => v2.machine().ram_used(),
         }
     }
 
     /// The names of the groups that are there.
     pub(crate) fn names(&self) -> io::Result<BTreeSet<String>> {
-        let folder = match self {
-            Self::V1(v1) => v1.folder(),
-            Self::V2(v2) => v2.folder(),
-        };
-        files::children(folder)
+        files::children(self.kind.folder())
     }
 
     /// Removes the borglet's own groups, which hold no task any more.
     pub(crate) fn remove(&self) -> io::Result<()> {
+        match &self.kind {
+            Of::V1(v1) => v1.remove(),
+            Of::V2(v2) => v2.remove(),
+        }
+    }
+}
+
+impl Of {
+    fn folder(&self) -> &Path {
         match self {
-            Self::V1(v1) => v1.remove(),
-            Self::V2(v2) => v2.remove(),
+            Self::V1(v1) => v1.folder(),
+            Self::V2(v2) => v2.folder(),
         }
     }
 }

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::cell::{Cell, can_run, is_alive, once, said, service, until};
+use crate::address::free_address;
+use crate::cell::{Cell, can_run, is_alive, once, program, said, service, until};
 
 #[test]
 fn a_borglet_that_is_started_again_finds_its_tasks_as_they_are() {
@@ -93,6 +94,24 @@ fn containers_wait_for_programs_and_end_with_their_borglet() {
         assert_eq!(now.map(|it| it["pid"].as_u64().unwrap()), before);
         Some(())
     });
+}
+
+#[test]
+fn no_other_borglet_takes_over_a_machine_that_has_one() {
+    if !can_run() {
+        return;
+    }
+    let cell = Cell::new(1);
+    cell.submit(&service("stays", 1));
+    cell.wait("stays", "running");
+    let pid = cell.pid("stays/0");
+    let mut other = Command::new(program("borglet"));
+    other.args(["--name", &cell.machines[0].name, "--listen", &free_address(), "--insecure"]);
+    other.arg("--data").arg(cell.folder.path().join("other"));
+    let said = said(&mut other);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains("another borglet runs as machine"), "{said:?}");
+    assert!(is_alive(pid));
 }
 
 #[test]
