@@ -15,6 +15,9 @@ use crate::address::free_address;
 /// Whatever takes longer has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Longer than a borglet takes to be started again, also on a machine that is emulated.
+pub(crate) const SILENT_AFTER_MS: u64 = 30_000;
+
 /// A program of this workspace, which is built into the same folder.
 pub(crate) fn program(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_borglet")).with_file_name(name);
@@ -187,7 +190,7 @@ impl Cell {
 
     pub(crate) fn with_masters(master_count: usize, machine_count: usize) -> Self {
         let addresses = (0..master_count).map(|_| [free_address(), free_address()]).collect();
-        let mut cell = Self::of(addresses, Vec::new());
+        let mut cell = Self::of(addresses, Vec::new(), SILENT_AFTER_MS);
         for _ in 0..machine_count {
             cell.add_machine(&free_address(), &[], Vec::new());
         }
@@ -195,12 +198,16 @@ impl Cell {
         cell
     }
 
-    /// Replicas at these addresses, for clients and for each other.
-    pub(crate) fn of(addresses: Vec<[String; 2]>, before: Vec<String>) -> Self {
+    /// Replicas at these addresses, for clients and for each other; a machine that is silent for so long is down.
+    pub(crate) fn of(
+        addresses: Vec<[String; 2]>,
+        before: Vec<String>,
+        silent_after_ms: u64,
+    ) -> Self {
         let folder = TempDir::new().unwrap();
         let mut text = format!(
             "data = {:?}\n[cell]\nname = \"test\"\nadmins = [\"admin\"]\n[settings]\n\
-             poll_interval_ms = 200\nsilent_after_ms = 2000\nback_off_first_ms = 100\nneeds_quota = false\n",
+             poll_interval_ms = 200\nsilent_after_ms = {silent_after_ms}\nback_off_first_ms = 100\nneeds_quota = false\n",
             folder.path().join("masters")
         );
         for (id, [client, peer]) in (1..).zip(&addresses) {

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::address::free_address;
-use crate::cell::{Cell, can, can_run, is_alive, said, until};
+use crate::cell::{Cell, SILENT_AFTER_MS, can, can_run, is_alive, said, until};
 
 /// A kind of container: what a job says of it, and what its borglet is started with.
 struct Kind {
@@ -18,7 +18,7 @@ struct Kind {
 
 /// Everything that a container has to do, whatever it is made of. All it needs in there is a shell.
 fn conforms(kind: &Kind) {
-    let mut cell = Cell::of(vec![[free_address(), free_address()]], Vec::new());
+    let mut cell = Cell::of(vec![[free_address(), free_address()]], Vec::new(), SILENT_AFTER_MS);
     let arguments: Vec<&str> = kind.arguments.iter().map(String::as_str).collect();
     cell.add_machine(&free_address(), &arguments, Vec::new());
     cell.wait_for_machines();

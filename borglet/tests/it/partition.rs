@@ -73,7 +73,7 @@ fn no_second_copy_outlives_the_bound_once_a_machine_is_heard_again() {
     }
     let networks = networks.unwrap();
     let masters = vec![["10.213.0.1:7100".to_owned(), "10.213.0.1:7200".to_owned()]];
-    let mut cell = Cell::of(masters, networks.inside("a"));
+    let mut cell = Cell::of(masters, networks.inside("a"), 2_000);
     cell.add_machine("10.213.0.2:7300", &[], networks.inside("b"));
     cell.wait_for_machines();
     let mut job = service("only", 1);

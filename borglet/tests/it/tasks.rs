@@ -5,7 +5,9 @@ use std::net::TcpListener;
 
 use serde_json::json;
 
-use crate::cell::{Cell, can_run, has_version_2, is_alive, once, program, said, service, until};
+use crate::cell::{
+    Cell, SILENT_AFTER_MS, can_run, has_version_2, is_alive, once, program, said, service, until,
+};
 
 #[test]
 fn a_task_finds_its_name_ports_and_limits_and_cannot_get_further() {
@@ -165,6 +167,7 @@ fn logs_are_rotated_followed_and_kept_and_commands_run_inside() {
     let mut cell = Cell::of(
         vec![[crate::address::free_address(), crate::address::free_address()]],
         Vec::new(),
+        SILENT_AFTER_MS,
     );
     let address = crate::address::free_address();
     cell.add_machine(&address, &["--log-size", "10000", "--log-files", "3"], Vec::new());
