@@ -15,6 +15,7 @@ pub mod ablation;
 pub mod agreement;
 pub mod answer;
 pub mod compare;
+pub mod fidelity;
 pub mod fill;
 pub mod folder;
 pub mod gpu;

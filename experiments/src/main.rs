@@ -21,6 +21,8 @@ use scheduler::Policy;
 
 use experiments::ablation::{AblationOptions, ablation};
 use experiments::compare::{compare, load};
+use experiments::fidelity::real::LocalCell;
+use experiments::fidelity::{self, Model, Workload};
 use experiments::gpu::report::GpuReport;
 use experiments::gpu::results::{GpuResults, Over};
 use experiments::gpu::{GpuFlags, GpuPlan};
@@ -62,6 +64,12 @@ enum Command {
     /// Packs a cell without each of the scheduler's speed-ups, and without any (Borg §3.4)
     #[command(after_help = "Example:\n  experiments ablation --trace google-2011-t0 --runs 5")]
     Ablation(AblationCommand),
+    /// Runs one small workload on a real local cell and in a simulated one, and says how far they are apart
+    ///
+    /// As root: tasks are real. The cell is one of its own and gone afterwards. borgmaster, borgcfg, borglet and
+    /// borglet-init have to be beside this program.
+    #[command(after_help = "Example:\n  experiments fidelity --runs 3")]
+    Fidelity(FidelityCommand),
     /// Runs a report's flags again and compares its deterministic files, byte for byte
     ///
     /// Run it in the folder that `compare` was run in, if the trace is a relative path.
@@ -92,6 +100,28 @@ struct GpuCommand {
     /// A page that this one points to, as a link from its folder
     #[arg(long, value_name = "LINK")]
     related: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct FidelityCommand {
+    /// Runs on the real cell
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    runs: u16,
+    /// What is run; without it a workload that comes with the program
+    #[arg(long, value_name = "FILE")]
+    workload: Option<PathBuf>,
+    /// How long a simulated borglet takes to start a task, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 4)]
+    start_up_ms: u64,
+    /// Seeds the simulation
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The first of the ports of the real cell
+    #[arg(long, value_name = "PORT", default_value_t = 7600, value_parser = clap::value_parser!(u16).range(1024..=60000))]
+    port: u16,
+    /// Print JSON, with all that happened on both sides
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -148,6 +178,7 @@ fn main() -> ExitCode {
         Command::Compare(command) => run_compare(command),
         Command::Gpu(command) => run_gpu(command),
         Command::Ablation(command) => run_ablation(&command),
+        Command::Fidelity(command) => run_fidelity(&command),
         Command::Verify(command) => run_verify(&command),
     };
     done.unwrap_or_else(|error| {
@@ -260,6 +291,32 @@ fn run_ablation(command: &AblationCommand) -> anyhow::Result<ExitCode> {
     let trace = command.trace.load_aloud("experiments")?;
     let report =
         with_progress("packings", |progress| ablation(&trace, &options, &|at| progress(at)))?;
+    let text = if command.json {
+        output::json(&report)
+    } else {
+        format!("{}\n", report.table()).into_bytes()
+    };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_fidelity(command: &FidelityCommand) -> anyhow::Result<ExitCode> {
+    let text = match &command.workload {
+        Some(path) => std::fs::read_to_string(path).with_context(|| path.display().to_string())?,
+        None => fidelity::WORKLOAD.to_owned(),
+    };
+    let workload = Workload::parse(&text).map_err(anyhow::Error::msg).context("workload")?;
+    let model = Model { start_up_ms: command.start_up_ms, seed: command.seed };
+    let simulated = fidelity::simulate(&workload, model).map_err(anyhow::Error::msg)?;
+    let mut real = Vec::new();
+    for run in 0..command.runs {
+        let cell = LocalCell::start(&workload, command.port)?;
+        if std::io::stderr().is_terminal() {
+            eprintln!("real run {} of {}", run + 1, command.runs);
+        }
+        real.push(cell.run(&workload)?);
+    }
+    let report = fidelity::Report::new(&workload, simulated, real).map_err(anyhow::Error::msg)?;
     let text = if command.json {
         output::json(&report)
     } else {

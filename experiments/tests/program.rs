@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -365,5 +367,72 @@ fn help_has_an_example_for_every_command() {
     for command in ["compare", "gpu", "verify"] {
         let help = succeeds(&experiments(workplace.path(), &[command, "--help"]));
         assert!(help.contains(&format!("Example:\n  experiments {command} ")), "{help}");
+    }
+}
+
+const FIDELITY: &str = r#"
+machines: { count: 1, cpu: 1, ram: 256MiB }
+jobs:
+  - at_ms: 0
+    job: { name: nap, priority: 50, count: 2, limit: { cpu: 100m, ram: 32MiB }, run: { command: [sleep, "1"], restart: never } }
+    does: { runtime_ms: 1000, ram: 1MiB }
+"#;
+
+/// Whether a real cell can be started. What CI's machine can do has to be done there.
+#[expect(clippy::print_stderr, reason = "whoever runs the tests reads it")]
+fn has_real_cells() -> bool {
+    let here = Path::new(env!("CARGO_BIN_EXE_experiments"));
+    let programs = ["borgmaster", "borgcfg", "borglet", "borglet-init"];
+    let is_possible = fs::metadata("/proc/self").unwrap().uid() == 0
+        && programs.iter().all(|name| here.with_file_name(name).exists());
+    if !is_possible {
+        assert!(std::env::var_os("CI").is_none(), "CI's machine has root and all programs");
+        eprintln!("skipped: no real cell without root and {programs:?} (test with --workspace)");
+    }
+    is_possible
+}
+
+#[test]
+fn a_real_cell_and_a_simulated_one_do_the_same() {
+    if !has_real_cells() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("nap.yaml"), FIDELITY).unwrap();
+    let is_free = |port: &u16| {
+        let ports = [0, 100, 200].map(|offset| port + offset);
+        ports.iter().all(|&port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+    };
+    let first = 20_000 + u16::try_from(std::process::id() % 100).unwrap() * 10;
+    let port = (first..first + 10).find(is_free).unwrap().to_string();
+    let fidelity = ["fidelity", "--runs", "1", "--workload", "nap.yaml", "--port", &port];
+    let output = experiments(folder.path(), &[&fidelity[..], &["--json"]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let job = &report["jobs"][0];
+    for side in [&job["simulated"], &job["real"][0]] {
+        assert!(side["completion_ms"].as_f64().unwrap() >= 1_000.0, "{side}");
+        assert!(side["start_ms"].as_f64().unwrap() > 0.0, "{side}");
+        assert_eq!(side["evictions"], 0.0);
+    }
+    let steps = |side: &serde_json::Value| {
+        let moments = side["moments"].as_array().unwrap().iter();
+        let mut steps: Vec<_> =
+            moments.map(|it| format!("{} {}", it["what"], it["task"])).collect();
+        steps.sort();
+        steps
+    };
+    assert_eq!(steps(&report["simulated"]), steps(&report["real"][0]));
+}
+
+#[test]
+fn a_bad_workload_is_said_before_anything_is_started() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("bad.yaml"), FIDELITY.replace("nap", "a b")).unwrap();
+    for (file, problem) in [("bad.yaml", "a b"), ("none.yaml", "none.yaml")] {
+        let output = experiments(folder.path(), &["fidelity", "--workload", file]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.lines().count() == 1 && said.contains(problem), "{said}");
     }
 }

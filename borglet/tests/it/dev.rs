@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::cell::{Said, can_run, is_alive, program, said};
+use crate::cell::{Said, can_run, is_alive, machine_name, program, said};
 
 struct Local {
     folder: TempDir,
@@ -59,7 +59,9 @@ fn a_local_cell_comes_up_bears_losses_and_leaves_nothing() {
     let port = bases.find(is_free).unwrap();
     let local = Local { folder: TempDir::new().unwrap(), port };
     let port = local.port.to_string();
-    let up = ["dev", "up", "--masters", "3", "--borglets", "2", "--port", &port];
+    let prefix = machine_name();
+    let up =
+        ["dev", "up", "--masters", "3", "--borglets", "2", "--port", &port, "--prefix", &prefix];
     let told = local.borgcfg(&up).out();
     assert!(told.contains("borgcfg submit examples/hello.yaml"), "{told}");
     let again = local.borgcfg(&up);
@@ -74,7 +76,7 @@ fn a_local_cell_comes_up_bears_losses_and_leaves_nothing() {
     let before: Vec<Option<u64>> = ["hello/0", "hello/1", "hello/2"].map(pid).to_vec();
     assert!(before.iter().all(Option::is_some), "{before:?}");
     // A master and a borglet are lost, and started again.
-    let lost = [local.pid("master-1"), local.pid("m-0")];
+    let lost = [local.pid("master-1"), local.pid(&format!("{prefix}-0"))];
     for lost in lost {
         assert_eq!(said(Command::new("kill").args(["-9", &lost.to_string()])).code, Some(0));
     }

@@ -7,6 +7,7 @@ mod fits;
 mod fork;
 mod status;
 mod tables;
+pub mod virtual_cell;
 mod why;
 
 use std::fs::File;
