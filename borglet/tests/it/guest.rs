@@ -6,11 +6,12 @@ use std::process::Command;
 use crate::cell::{can, said};
 
 /// What is run there: what the version makes a difference to, as it takes several times as long as here.
-const TESTS: [&str; 7] = [
+const TESTS: [&str; 8] = [
     "limits::",
     "conformance::bundles_by_runc",
     "conformance::the_machines_own_programs",
     "restart::a_borglet_that_is_started_again_finds_its_tasks_as_they_are",
+    "rootless::",
     "restart::containers_wait_for_programs_and_end_with_their_borglet",
     "tasks::a_task_finds_its_name_ports_and_limits_and_cannot_get_further",
     "tasks::a_task_is_asked_to_end_and_then_made_to_with_all_its_processes",

@@ -13,4 +13,5 @@ mod guest;
 mod limits;
 mod partition;
 mod restart;
+mod rootless;
 mod tasks;
