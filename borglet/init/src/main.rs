@@ -14,6 +14,10 @@ mod signals;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Err(error) = close_inherited() {
+        complain(&format!("what else was open: {error}"));
+        return ExitCode::from(2);
+    }
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("run"), None) => run::run(),
@@ -27,6 +31,16 @@ fn main() -> ExitCode {
             complain("borglet-init is started by borglet, not by people");
             ExitCode::from(2)
         }
+    }
+}
+
+/// Whatever whoever started the borglet had open is no concern of a task (close_range(2)).
+fn close_inherited() -> std::io::Result<()> {
+    // SAFETY: at the beginning nothing is open but the three streams that nobody owns a descriptor of beyond these.
+    #[allow(unsafe_code, reason = "see above")]
+    match unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
 

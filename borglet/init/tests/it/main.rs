@@ -72,6 +72,25 @@ fn what_a_program_wrote_and_how_it_ended_is_in_the_folder() {
 }
 
 #[test]
+fn what_the_one_who_starts_it_has_open_is_not_the_programs() {
+    let folder = TempDir::new().unwrap();
+    // Under a shell that leaves it a file.
+    let launch = launch(folder.path(), "ls /proc/self/fd; sleep 0.1");
+    fs::write(folder.path().join("launch"), serde_json::to_vec(&launch).unwrap()).unwrap();
+    let script = format!(
+        "exec 7<{0:?}/launch; {1:?} run <{0:?}/launch",
+        folder.path(),
+        env!("CARGO_BIN_EXE_borglet-init")
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "\"Started\"\n", "{output:?}");
+    assert_eq!(end(folder.path()), Exit::Code(0));
+    // The last one is that by which ls looks.
+    let open = fs::read_to_string(folder.path().join(STDOUT_FILE)).unwrap();
+    assert_eq!(open.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+}
+
+#[test]
 fn a_signal_is_passed_on_to_the_program() {
     let folder = TempDir::new().unwrap();
     assert_eq!(told(&launch(folder.path(), "exec sleep 600")), Told::Started);
