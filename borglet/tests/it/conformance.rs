@@ -5,6 +5,15 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use borglet_agent::fake::{Behaviour, FakeBorglet, OnSigterm};
+use borglet_agent::{Config, Input};
+use cell::Resources;
+use cell::borglet::{
+    ExitCause, Fence, Incarnation, MachineCapacity, ReportedState, Stop, TaskKey, Usage, Wanted,
+    WantedTask,
+};
+use cell::live::DeathCause;
+use cell::live::view::describe_death;
 use serde_json::{Value, json};
 
 use crate::address::free_address;
@@ -15,6 +24,15 @@ struct Kind {
     container: Value,
     arguments: Vec<String>,
 }
+
+/// Programs that end by themselves, by their jobs' names, and how that is told: the same of every kind, the one that
+/// is made of nothing too.
+const ENDS: [(&str, &str, &str); 3] = [
+    ("says", "echo out $BORG_TASK $MODE $PORT_WEB; echo err >&2; exit 6", "exit code 6"),
+    ("finishes", "true", "finished"),
+    // A shell can hold as much as it likes in a variable.
+    ("eats", "x=0123456789abcdef; while true; do x=$x$x; done", "out of memory"),
+];
 
 /// Everything that a container has to do, whatever it is made of. All it needs in there is a shell.
 fn conforms(kind: &Kind) {
@@ -33,26 +51,25 @@ fn conforms(kind: &Kind) {
         }));
     };
 
-    // What it writes is kept, what it finds is there, and how it ends is known.
-    let script = "echo out $BORG_TASK $MODE $PORT_WEB; echo err >&2; exit 6";
-    submit("says", script, "never", json!({ "env": { "MODE": "m" }, "ports": { "web": 0 } }));
-    assert_eq!(cell.cause("says"), "failed: exit code 6");
+    // How it ends is known: its limit of memory kills it, too.
+    let more = json!({ "env": { "MODE": "m" }, "ports": { "web": 0 } });
+    for (name, script, how) in ENDS {
+        submit(name, script, "never", more.clone());
+        let phase = if how == "finished" { how } else { "failed" };
+        let told = cell.wait(name, phase)[0]["last_cause"].as_str().map(str::to_owned);
+        assert!(how == phase || told.as_deref().is_some_and(|it| it.contains(how)), "{told:?}");
+    }
+
+    // What it writes is kept, and what it finds is there.
     let logs = cell.borgcfg(&["logs", "says/0"]);
     let words: Vec<&str> = logs.out.split_whitespace().collect();
     assert_eq!(words[..3], ["out", "says/0", "m"], "{logs:?}");
     assert!(words[3].parse::<u16>().is_ok(), "{logs:?}");
     assert_eq!(logs.err.trim(), "err");
-    submit("finishes", "true", "never", json!({}));
-    cell.wait("finishes", "finished");
     // In some kinds it is the first process of its namespace, which no signal of its own ends.
     submit("signalled", "/bin/sh -c 'kill -9 $$'; exit $?", "never", json!({}));
     let cause = cell.cause("signalled");
     assert!(cause.contains("signal 9") || cause.contains("exit code 137"), "{cause}");
-
-    // Its limit of memory kills it: a shell can hold as much as it likes in a variable.
-    let eat = "x=0123456789abcdef; while true; do x=$x$x; done";
-    submit("eats", eat, "never", json!({}));
-    assert!(cell.cause("eats").contains("out of memory"), "{}", cell.cause("eats"));
 
     // It can be entered, it is told to end, and what it started goes with it.
     let stays = "echo $$ > /tmp/own; trap 'echo asked; exit 0' TERM; \
@@ -91,6 +108,97 @@ fn conforms(kind: &Kind) {
     assert!(!is_alive(pid));
 
     cell.wait_for_no_groups();
+}
+
+/// The kind that simulations have: what of the suite is about the life of a task holds for it as well.
+#[test]
+fn a_machine_made_of_nothing() {
+    let does = |task: &WantedTask| {
+        let job = task.name.trim_end_matches("/0");
+        Behaviour {
+            start_up_ms: 5,
+            runtime_ms: ENDS.iter().any(|(name, ..)| *name == job).then_some(20),
+            exit: match job {
+                "says" => ExitCause::Failed { code: 6 },
+                "eats" => ExitCause::OutOfMemory,
+                _ => ExitCause::Finished,
+            },
+            usage: Usage::default(),
+            is_healthy: true,
+            on_sigterm: match job {
+                "stubborn" => OnSigterm::Ignores,
+                _ => OnSigterm::Ends { after_ms: 10 },
+            },
+        }
+    };
+    let names = ENDS.map(|(name, ..)| name).into_iter().chain(["stays", "stubborn"]);
+    let mut tasks: Vec<WantedTask> = names
+        .zip(1..)
+        .map(|(name, number)| WantedTask {
+            key: TaskKey { job: number, index: 0 },
+            incarnation: Incarnation(number),
+            name: format!("{name}/0"),
+            priority: 50,
+            limit: Resources::default(),
+            gpu_devices: 0,
+            user: "ann".to_owned(),
+            command: Vec::new(),
+            grace_ms: 1_000,
+            latency_sensitive: false,
+            stop_after_disconnect_ms: None,
+            container: None,
+            stop: None,
+        })
+        .collect();
+    let capacity =
+        MachineCapacity { cpu_milli: 1_000, ram_bytes: 1 << 30, disk_bytes: 0, gpu_count: 0 };
+    let mut borglet = FakeBorglet::new(Config { machine: "m".to_owned(), capacity }, 0);
+    let states = |borglet: &FakeBorglet| {
+        let tasks = borglet.agent().report().tasks.into_iter();
+        tasks.map(|task| task.state).collect::<Vec<_>>()
+    };
+    let mut generation = 0;
+    let mut want = |borglet: &mut FakeBorglet, now_ms: u64, tasks: &[WantedTask]| {
+        generation += 1;
+        let fence = Fence { term: 1, generation };
+        let tasks = tasks.to_vec();
+        let wanted = Wanted { fence, base: None, tasks, gone: Vec::new() };
+        borglet.input(now_ms, Input::Wanted(wanted), &does);
+    };
+    want(&mut borglet, 0, &tasks);
+    assert!(states(&borglet).iter().all(|state| *state == ReportedState::Starting));
+    borglet.advance(5, &does);
+    assert!(states(&borglet).iter().all(|state| *state == ReportedState::Running));
+    borglet.advance(100, &does);
+    for ((_, _, how), state) in ENDS.iter().zip(states(&borglet)) {
+        let ReportedState::Exited(cause) = state else { panic!("{state:?}") };
+        let is_finished = cause == ExitCause::Finished;
+        let death = if is_finished { DeathCause::Finished } else { DeathCause::Failed(cause) };
+        let told = describe_death(&death);
+        assert!(told.contains(how), "{told}");
+    }
+    // A borglet that is started again finds them as they are.
+    let before = states(&borglet);
+    borglet.restart(200);
+    want(&mut borglet, 200, &tasks);
+    assert_eq!(states(&borglet), before);
+    assert_eq!(before[3..], [ReportedState::Running, ReportedState::Running]);
+    // One ends when it is told to, and the other one is made to.
+    for task in &mut tasks[3..] {
+        task.stop = Some(Stop { deadline_in_ms: 1_000 });
+    }
+    want(&mut borglet, 300, &tasks);
+    borglet.advance(310, &does);
+    let stopped = ReportedState::Exited(ExitCause::Stopped);
+    assert_eq!(states(&borglet)[3..], [stopped.clone(), ReportedState::Stopping]);
+    borglet.advance(1_299, &does);
+    assert_eq!(states(&borglet)[4], ReportedState::Stopping);
+    borglet.advance(1_300, &does);
+    assert_eq!(states(&borglet)[4], stopped);
+    // Nothing is left of those that nobody wants.
+    want(&mut borglet, 1_400, &[]);
+    assert_eq!(states(&borglet), []);
+    assert_eq!(borglet.machine().clone().found(1_400).len(), 0);
 }
 
 /// Where Debian has them.
