@@ -1,6 +1,7 @@
 # What a developer runs. `make` alone lists it; CI runs the same through .ci/run.
 #
-# Cargo honours CARGO_TARGET_DIR by itself, so programs are run through `cargo run`, never by their path.
+# Cargo honours CARGO_TARGET_DIR by itself, so programs are run through `cargo run`, not by their path; but for the one
+# that is built together with others, which `cargo run` would build again with the features that it needs alone.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -60,7 +61,7 @@ optimize: ## prove how few machines the bundled cell's workload needs, and come 
 cell: ## start a local cell of 3 masters and 4 borglets that runs real tasks; `borgcfg dev down` ends it
 	@scripts/setup.sh master
 	cargo build --release --locked -p borgmaster -p borgcfg -p borglet -p borglet-init
-	cargo run --quiet --release --locked -p borgcfg --bin borgcfg -- dev up
+	$${CARGO_TARGET_DIR:-target}/release/borgcfg dev up
 
 # The suite goes last, so that its closing lines close the output. Without nextest `--tests` leaves out
 # the doc tests, which have run by then.

@@ -3,16 +3,13 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use serde_json::Value;
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 
 use crate::address::free_address;
-
-/// Whatever takes longer has failed.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+use crate::process::said;
+pub(crate) use crate::process::{DEADLINE, Process, Said, until};
 
 /// A program of this workspace, which is built into the same folder.
 fn program(name: &str) -> PathBuf {
@@ -25,56 +22,7 @@ fn program(name: &str) -> PathBuf {
     path
 }
 
-/// A process that is killed when it is dropped. What it said is shown then if the test failed, or with `SHOW_LOGS` set.
-pub(crate) struct Process {
-    child: Child,
-    log: NamedTempFile,
-}
-
-impl Process {
-    fn start(command: &mut Command) -> Self {
-        let log = NamedTempFile::new().unwrap();
-        let child = command.stderr(log.reopen().unwrap()).spawn().unwrap();
-        Self { child, log }
-    }
-
-    /// As `kill -9` does.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    #[allow(clippy::print_stderr, reason = "a failure is looked into")]
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() || std::env::var_os("SHOW_LOGS").is_some() {
-            eprintln!("{}", std::fs::read_to_string(self.log.path()).unwrap_or_default());
-        }
-    }
-}
-
-/// What the program said.
-#[derive(Debug)]
-pub(crate) struct Said {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
-}
-
 impl Said {
-    /// What it said on success.
-    pub(crate) fn out(self) -> String {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        self.out
-    }
-
-    pub(crate) fn json(self) -> Value {
-        serde_json::from_str(&self.out()).unwrap()
-    }
-
     /// The one line that it said of a failure.
     pub(crate) fn failure(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -91,21 +39,7 @@ pub(crate) fn command(cell: &str, arguments: &[&str]) -> Command {
 }
 
 pub(crate) fn borgcfg(cell: &str, arguments: &[&str]) -> Said {
-    let output = command(cell, arguments).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-}
-
-/// Tries until it succeeds.
-pub(crate) fn until<T>(what: &str, attempt: impl Fn() -> Option<T>) -> T {
-    let give_up = Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = attempt() {
-            return found;
-        }
-        assert!(Instant::now() < give_up, "{what}: not within {DEADLINE:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    said(&mut command(cell, arguments))
 }
 
 /// A cell with its masters, and machines if there are any.

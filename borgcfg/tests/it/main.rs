@@ -9,5 +9,6 @@ mod cell;
 mod fake;
 mod input;
 mod life;
+mod process;
 mod replicas;
 mod retries;

@@ -3,17 +3,15 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 
 use crate::address::free_address;
-
-/// Whatever takes longer has failed.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) use crate::process::{DEADLINE, Process, Said, said, until};
 
 /// Longer than a borglet takes to be started again, also on a machine that is emulated.
 pub(crate) const SILENT_AFTER_MS: u64 = 30_000;
@@ -43,77 +41,6 @@ pub(crate) fn can(what: &str, is_possible: bool) -> bool {
         eprintln!("skipped: this machine has no {what}");
     }
     is_possible
-}
-
-/// A process that is killed when it is dropped. What it said is shown then if the test failed, or with `SHOW_LOGS` set.
-#[derive(Debug)]
-pub(crate) struct Process {
-    pub child: Child,
-    log: NamedTempFile,
-}
-
-impl Process {
-    pub(crate) fn start(command: &mut Command) -> Self {
-        let log = NamedTempFile::new().unwrap();
-        let child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.reopen().unwrap());
-        Self { child: child.spawn().unwrap(), log }
-    }
-
-    /// As `kill -9` does.
-    pub(crate) fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    #[allow(clippy::print_stderr, reason = "a failure is looked into")]
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() || std::env::var_os("SHOW_LOGS").is_some() {
-            eprintln!("{}", std::fs::read_to_string(self.log.path()).unwrap_or_default());
-        }
-    }
-}
-
-/// What `borgcfg` said.
-#[derive(Debug)]
-pub(crate) struct Said {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
-}
-
-impl Said {
-    pub(crate) fn out(self) -> String {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        self.out
-    }
-
-    pub(crate) fn json(self) -> Value {
-        serde_json::from_str(&self.out()).unwrap()
-    }
-}
-
-/// Runs a command to its end.
-pub(crate) fn said(command: &mut Command) -> Said {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-}
-
-/// Tries until it succeeds.
-pub(crate) fn until<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let give_up = Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = attempt() {
-            return found;
-        }
-        assert!(Instant::now() < give_up, "{what}: not within {DEADLINE:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// A machine with its borglet.

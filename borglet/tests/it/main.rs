@@ -12,6 +12,8 @@ mod dev;
 mod guest;
 mod limits;
 mod partition;
+#[path = "../../../borgcfg/tests/it/process.rs"]
+mod process;
 mod restart;
 mod rootless;
 mod tasks;
