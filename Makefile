@@ -61,7 +61,7 @@ optimize: ## prove how few machines the bundled cell's workload needs, and come 
 cell: ## start a local cell of 3 masters and 4 borglets that runs real tasks; `borgcfg dev down` ends it
 	@scripts/setup.sh master
 	cargo build --release --locked -p borgmaster -p borgcfg -p borglet -p borglet-init
-	$${CARGO_TARGET_DIR:-target}/release/borgcfg dev up
+	USER=$${USER:-$$(id -un)} $${CARGO_TARGET_DIR:-target}/release/borgcfg dev up
 
 # The suite goes last, so that its closing lines close the output. Without nextest `--tests` leaves out
 # the doc tests, which have run by then.
