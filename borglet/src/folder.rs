@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::fence::FenceFile;
 
 /// The format of what is in the folder.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The folder of a borglet.
 #[derive(Debug)]
@@ -97,6 +97,11 @@ impl Folder {
             Some(Identity { format, .. }) if *format > FORMAT => {
                 bail!("{} was written by a newer version (format {format})", file.display())
             }
+            Some(Identity { format, .. }) if *format < FORMAT => bail!(
+                "{} was written by an older version (format {format}): end its tasks with that one, and move the folder \
+                 away",
+                file.display()
+            ),
             Some(found) => ensure!(
                 found.machine == machine,
                 "{} is the folder of machine {:?}, not of {machine:?}",
@@ -105,7 +110,15 @@ impl Folder {
             ),
             None => {}
         }
-        let fence = FenceFile::open(&path.join("fence"))?;
+        // It is there before the identity is.
+        let fence = path.join("fence");
+        ensure!(
+            identity.is_none() || fence.try_exists().with_context(words)?,
+            "{} is not there: which masters were heard is not known. If none of this machine's tasks runs any more, move \
+             the folder away and start anew",
+            fence.display()
+        );
+        let fence = FenceFile::open(&fence)?;
         if identity.is_none() {
             write(&file, &Identity { format: FORMAT, machine: machine.to_owned() })?;
         }

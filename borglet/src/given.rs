@@ -21,6 +21,8 @@ pub(crate) struct Giver {
     /// Where the search for a port begins: one that was given back is not given out at once.
     next_port: u16,
     given: BTreeMap<Incarnation, Given>,
+    /// Whether anybody ever had CPUs for themselves: then the others' are fewer, or have to be all again.
+    was_divided: bool,
 }
 
 impl Giver {
@@ -30,11 +32,12 @@ impl Giver {
         cpus: BTreeSet<u32>,
     ) -> Self {
         let next_port = *ports.start();
-        Self { ports, uids, cpus, next_port, given: BTreeMap::new() }
+        Self { ports, uids, cpus, next_port, given: BTreeMap::new(), was_divided: false }
     }
 
     /// What a task was given before the borglet was started again.
     pub(crate) fn found(&mut self, incarnation: Incarnation, given: Given) {
+        self.was_divided |= given.cpus.is_some();
         self.given.insert(incarnation, given);
     }
 
@@ -69,6 +72,7 @@ impl Giver {
         }
         if container.is_some_and(|it| it.own_cpus) {
             given.cpus = Some(self.own_cpus(task)?);
+            self.was_divided = true;
         }
         self.given.insert(task.incarnation, given.clone());
         Ok(given)
@@ -79,7 +83,7 @@ impl Giver {
         self.given.remove(&incarnation)
     }
 
-    /// CPUs that nobody has for themselves; `None` while nobody has any.
+    /// CPUs that nobody has for themselves; `None` while nobody ever had any.
     pub(crate) fn shared_cpus(&self) -> Option<BTreeSet<u32>> {
         let own: BTreeSet<u32> = self
             .given
@@ -88,7 +92,7 @@ impl Giver {
             .flatten()
             .copied()
             .collect();
-        (!own.is_empty()).then(|| &self.cpus - &own)
+        self.was_divided.then(|| &self.cpus - &own)
     }
 
     fn uid(&self) -> Result<Option<(u32, u32)>, String> {
@@ -206,5 +210,10 @@ mod tests {
         assert!(giver.give(&task(2, 1500, r#"{"own_cpus": true}"#), |_| true).is_err());
         giver.give(&task(3, 1000, r#"{"own_cpus": true}"#), |_| true).unwrap();
         assert_eq!(giver.shared_cpus(), Some([0].into()));
+        // What was taken from the others is theirs again.
+        for incarnation in [1, 3] {
+            giver.take_back(Incarnation(incarnation));
+        }
+        assert_eq!(giver.shared_cpus(), Some((0..4).collect()));
     }
 }

@@ -56,10 +56,11 @@ impl From<anyhow::Error> for NotStarted {
 impl Start {
     pub(crate) async fn run(mut self) {
         let incarnation = self.record.task.incarnation;
-        match self.attempt().await {
+        let attempted = self.attempt().await;
+        self.around.spares.taken.notify_one();
+        match attempted {
             Ok(contained) => {
                 let _ = self.events.send(Event::Started(incarnation));
-                self.around.spares.taken.notify_one();
                 watch(self.around, contained, self.events).await;
             }
             Err(not_started) => {

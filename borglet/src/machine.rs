@@ -427,7 +427,7 @@ impl Machine {
 
     /// Where CPUs were given or taken back, all others have to make do with the rest.
     fn share_cpus(&mut self) {
-        if self.live.values().all(|live| live.record.given.cpus.is_none()) {
+        if self.giver.shared_cpus().is_none() {
             return;
         }
         for live in self.live.values_mut() {

@@ -39,7 +39,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 use tonic::transport::server::TcpIncoming;
 
-use crate::cgroup::Hierarchy;
+use crate::cgroup::{Hierarchy, Unusable};
 use crate::config::{Cli, Command, Place, RunArgs};
 use crate::container::{Cri, SOCKET_DEFAULT, Settings, Shim, Spares};
 use crate::folder::Folder;
@@ -105,7 +105,12 @@ fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
 fn clean(place: &Place) -> anyhow::Result<()> {
     let machine = place.machine()?;
     let folder = Folder::open(&place.data, &machine)?;
-    let hierarchy = Hierarchy::open(&machine, place.cgroup_parent.as_deref(), (1_000, 1 << 30))?;
+    let opened = Hierarchy::open(&machine, place.cgroup_parent.as_deref(), (1_000, 1 << 30));
+    let hierarchy = match opened {
+        // One that never came up, as another has its name.
+        Err(Unusable::Taken(_)) if folder.records()?.is_empty() => return Ok(()),
+        opened => opened?,
+    };
     for name in hierarchy.names()? {
         let group = hierarchy.group(&name);
         group.end()?;

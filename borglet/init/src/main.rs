@@ -34,13 +34,26 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whatever whoever started the borglet had open is no concern of a task (close_range(2)).
+/// Whatever whoever started the borglet had open is no concern of a task (close_range(2), of Linux 5.9; some runtimes of
+/// containers refuse it).
 fn close_inherited() -> std::io::Result<()> {
     // SAFETY: at the beginning nothing is open but the three streams that nobody owns a descriptor of beyond these.
     #[allow(unsafe_code, reason = "see above")]
     match unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } {
         0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
+        _ => {
+            let entries = std::fs::read_dir("/proc/self/fd")?.flatten();
+            let open: Vec<i32> =
+                entries.filter_map(|it| it.file_name().to_str()?.parse().ok()).collect();
+            for fd in open.into_iter().filter(|&fd| fd > 2) {
+                // SAFETY: as above; that of the folder itself is closed already.
+                #[allow(unsafe_code, reason = "see above")]
+                unsafe {
+                    libc::close(fd);
+                }
+            }
+            Ok(())
+        }
     }
 }
 

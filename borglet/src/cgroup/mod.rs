@@ -191,7 +191,10 @@ impl Hierarchy {
 
     /// The names of the groups that are there.
     pub(crate) fn names(&self) -> io::Result<BTreeSet<String>> {
-        files::children(self.kind.folder())
+        match &self.kind {
+            Of::V1(v1) => v1.names(),
+            Of::V2(v2) => files::children(v2.folder()),
+        }
     }
 
     /// Removes the borglet's own groups, which hold no task any more.

@@ -1,6 +1,6 @@
 //! Control groups, version 1. Source: the kernel's `admin-guide/cgroup-v1` and `scheduler/sched-bwc`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -78,6 +78,15 @@ impl V1 {
 
     pub(super) fn folder(&self) -> &Path {
         &self.folders["memory"]
+    }
+
+    /// Those of any controller: a borglet may have ended while it made one.
+    pub(super) fn names(&self) -> io::Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        for folder in self.folders.values() {
+            names.extend(files::children(folder)?);
+        }
+        Ok(names)
     }
 
     pub(super) fn has(&self, control: Control) -> bool {

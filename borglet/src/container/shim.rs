@@ -100,17 +100,10 @@ impl Shim {
 
     fn start_now(&self, task: &Contained, spare: Option<Spare>) -> Result<(), String> {
         let launch = self.launch(task)?;
-        if let Some(spare) = spare {
-            let launched = spare.into_first().launch(&launch);
-            let is_untouched = || Run::read(&task.folder).is_ok_and(|run| run.is_none());
-            match launched {
-                Err(why) if is_untouched() => {
-                    tracing::info!(why, "a container that waited is gone")
-                }
-                launched => return launched,
-            }
+        match spare {
+            Some(spare) => spare.into_first().launch(&launch),
+            None => First::start(&self.settings.init, "run")?.launch(&launch),
         }
-        First::start(&self.settings.init, "run")?.launch(&launch)
     }
 
     fn find_now(task: &Contained) -> anyhow::Result<Found> {

@@ -72,6 +72,15 @@ impl First {
         }
     }
 
+    /// Whether it has ended: nobody holds the other end of what it says any more.
+    fn is_gone(&self) -> bool {
+        let mut asked = [PollFd::new(self.stdout.get_ref(), PollFlags::IN)];
+        match poll(&mut asked, Some(&Timespec::default())) {
+            Ok(_) => asked[0].revents().contains(PollFlags::HUP),
+            Err(_) => true,
+        }
+    }
+
     /// Has it start a program.
     pub(super) fn launch(mut self, launch: &Launch) -> Result<(), String> {
         let text = serde_json::to_vec(launch).map_err(|error| error.to_string())?;
@@ -178,13 +187,20 @@ impl Spares {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One, if there is one that sees what is mounted now.
+    /// One that lives, if there is one that sees what is mounted now.
     pub(crate) fn take(&self) -> Option<Spare> {
         let mut kept = self.kept();
         if self.is_mounted_anew() {
             kept.drop_all();
         }
-        kept.spares.pop_front()
+        while let Some(spare) = kept.spares.pop_front() {
+            if !spare.first.is_gone() {
+                return Some(spare);
+            }
+            // Why it went, such as for want of memory, is counted in its group, and no task's concern.
+            kept.stale.push(spare.group);
+        }
+        None
     }
 
     /// Whether anything was mounted, or is not any more, since this was asked last.
@@ -210,9 +226,14 @@ impl Spares {
             });
             (name, std::mem::take(&mut kept.stale))
         };
+        let mut problem = Ok(());
         for group in stale {
-            group.end()?;
+            if let Err(error) = group.end() {
+                self.kept().stale.push(group);
+                problem = Err(error);
+            }
         }
+        problem?;
         let Some(name) = name else { return Ok(false) };
         let spare = Spare::make(init, hierarchy, name, self.has_users)?;
         let mut kept = self.kept();

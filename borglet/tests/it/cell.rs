@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -207,8 +208,14 @@ impl Cell {
                 let folder = format!("/sys/fs/cgroup/{hierarchy}cell-manager/{name}");
                 let Ok(all) = std::fs::read_dir(folder) else { return false };
                 let groups = all.flatten().filter(|it| it.path().is_dir());
-                let names: Vec<_> = groups.map(|it| it.file_name()).collect();
-                names.len() > 4 || !names.iter().all(waits)
+                let groups: Vec<_> = groups.collect();
+                // In each there is one process, which waits.
+                let is_alone = |group: &DirEntry| {
+                    let processes = std::fs::read_to_string(group.path().join("cgroup.procs"));
+                    processes.is_ok_and(|it| it.lines().count() == 1)
+                };
+                groups.len() > 4
+                    || !groups.iter().all(|group| waits(&group.file_name()) && is_alone(group))
             });
             (!is_left).then_some(())
         });

@@ -47,6 +47,8 @@ struct Task {
     pid: u32,
     cpu_milli: u64,
     ram_bytes: u64,
+    /// 0 until it was sampled first.
+    process_count: u64,
 }
 
 impl LocalCell {
@@ -123,7 +125,8 @@ impl LocalCell {
                 continue;
             }
             let top: Top = serde_json::from_str(&self.borgcfg(&["top"])?).context("borgcfg top")?;
-            let running = top.tasks.into_iter().filter(|task| task.pid != 0);
+            let sampled = |task: &Task| task.pid != 0 && task.process_count > 0;
+            let running = top.tasks.into_iter().filter(sampled);
             side.used.extend(together(running.filter_map(|task| {
                 let (job, _) = task.name.rsplit_once('/')?;
                 Some((job.to_owned(), task.cpu_milli, task.ram_bytes))
@@ -144,10 +147,20 @@ impl LocalCell {
 }
 
 impl Drop for LocalCell {
+    #[expect(clippy::print_stderr, reason = "nobody else can be told")]
     fn drop(&mut self) {
         let mut down = Command::new(&self.borgcfg);
         down.args(["dev", "down", "--folder"]).arg(self.folder.path().join("cell"));
-        let _ = down.stdin(Stdio::null()).output();
+        // One that did not come up is gone already.
+        if let Err(error) = said(&mut down)
+            && !self.masters.is_empty()
+        {
+            // What is left of it has to be found.
+            self.folder.disable_cleanup(true);
+            let folder = self.folder.path().join("cell");
+            let folder = folder.display();
+            eprintln!("experiments: {error:#}: `borgcfg dev down --folder {folder}` ends the cell");
+        }
     }
 }
 
