@@ -1,22 +1,24 @@
-//! What a borglet keeps on disk, so that it may end at any time: who it is, the highest fence, and a folder for each
-//! task.
+//! What a borglet keeps on disk, so that it may end at any time: who it is, a journal, and a folder for each task.
 //!
 //! ```text
 //! DIR/lock                      held while a borglet runs
 //! DIR/borglet.json              which machine this is
-//! DIR/fence                     the highest fence that was accepted
-//! DIR/tasks/INCARNATION/        task.json (what was to be started), run.json and exit.json (of its first process),
-//!                               end.json (why it ended), home/, stdout, stderr
+//! DIR/journal                   the highest fence that was accepted, and the tasks that were to be started
+//! DIR/tasks/INCARNATION/        task.json (what was to be started, for whoever looks for its logs), run.json and
+//!                               exit.json (of its first process), end.json (why it ended), home/, stdout, stderr
 //! DIR/ended/INCARNATION/        the logs of tasks that nobody wants any more, for a while
 //! DIR/packages/SHA256/          packages, unpacked
 //! ```
 //!
-//! Files get their names once they are whole, and synced where a restart must find them.
+//! Files get their names once they are whole. The journal alone is synced: what else a restart finds it finds unless the
+//! machine died, and then no task runs any more.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail, ensure};
@@ -24,17 +26,17 @@ use cell::borglet::{ExitCause, Incarnation, WantedTask};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::fence::FenceFile;
+use crate::journal::Journal;
 
 /// The format of what is in the folder.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The folder of a borglet.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    /// The highest fence that was accepted.
-    pub fence: FenceFile,
+    /// The highest fence that was accepted, and what was to be started.
+    pub journal: Journal,
     /// Held for as long as this is.
     _lock: File,
 }
@@ -111,18 +113,19 @@ impl Folder {
             None => {}
         }
         // It is there before the identity is.
-        let fence = path.join("fence");
+        let journal = path.join("journal");
         ensure!(
-            identity.is_none() || fence.try_exists().with_context(words)?,
+            identity.is_none() || journal.try_exists().with_context(words)?,
             "{} is not there: which masters were heard is not known. If none of this machine's tasks runs any more, move \
              the folder away and start anew",
-            fence.display()
+            journal.display()
         );
-        let fence = FenceFile::open(&fence)?;
+        let journal = Journal::open(&journal)?;
         if identity.is_none() {
-            write(&file, &Identity { format: FORMAT, machine: machine.to_owned() })?;
+            place(&file, &Identity { format: FORMAT, machine: machine.to_owned() }, true)?;
+            sync_folder(path)?;
         }
-        Ok(Self { path: path.to_owned(), fence, _lock: lock })
+        Ok(Self { path: path.to_owned(), journal, _lock: lock })
     }
 
     /// Where packages are kept.
@@ -139,23 +142,37 @@ impl Folder {
     }
 
     /// Keeps what is to be started, before it is.
-    pub(crate) fn keep(&self, record: &Record) -> anyhow::Result<()> {
-        let folder = self.task(record.task.incarnation);
-        fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o711))?;
-        write(&folder.join("task.json"), record)?;
-        sync_folder(&self.path.join("tasks"))
+    pub(crate) fn keep(&self, record: &Arc<Record>) -> anyhow::Result<()> {
+        self.place(record)?;
+        self.journal.keep(Arc::clone(record))
     }
 
-    /// Every task that has a record, by incarnation.
-    pub(crate) fn records(&self) -> anyhow::Result<Vec<Record>> {
-        let mut records = Vec::new();
+    fn place(&self, record: &Record) -> anyhow::Result<()> {
+        let folder = self.make(record.task.incarnation)?;
+        place(&folder.join("task.json"), record, false)
+    }
+
+    /// Makes a task's folder, unless it is there.
+    pub(crate) fn make(&self, incarnation: Incarnation) -> anyhow::Result<PathBuf> {
+        let folder = self.task(incarnation);
+        let words = || format!("{}", folder.display());
+        fs::create_dir_all(&folder).with_context(words)?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o711)).with_context(words)?;
+        Ok(folder)
+    }
+
+    /// Every task that was to be started and is not forgotten, by incarnation. Each has its folder.
+    pub(crate) fn records(&self) -> anyhow::Result<Vec<Arc<Record>>> {
+        let records = self.journal.records();
+        for record in &records {
+            self.place(record)?;
+        }
+        let known: BTreeSet<Incarnation> =
+            records.iter().map(|record| record.task.incarnation).collect();
         for incarnation in numbers(&self.path.join("tasks"))? {
-            let folder = self.task(incarnation);
-            match read::<Record>(&folder.join("task.json"))? {
-                Some(record) => records.push(record),
-                // It was never to be started: the borglet ended before it was recorded.
-                None => remove(&folder)?,
+            if !known.contains(&incarnation) {
+                // It was never to be started, or is forgotten.
+                remove(&self.task(incarnation))?;
             }
         }
         Ok(records)
@@ -167,7 +184,7 @@ impl Folder {
         incarnation: Incarnation,
         cause: &ExitCause,
     ) -> anyhow::Result<()> {
-        write_unsynced(&self.task(incarnation).join("end.json"), cause)
+        place(&self.task(incarnation).join("end.json"), cause, false)
     }
 
     /// Why a task ended, if that was seen.
@@ -177,15 +194,15 @@ impl Folder {
 
     /// Drops the record of a task; its logs are kept for a while.
     pub(crate) fn forget(&self, incarnation: Incarnation) -> anyhow::Result<()> {
+        self.journal.forget(incarnation)?;
         let folder = self.task(incarnation);
         remove(&folder.join("home"))?;
         let ended = self.ended(incarnation);
         match fs::rename(&folder, &ended) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error).with_context(|| format!("{}", folder.display())),
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("{}", folder.display())),
         }
-        sync_folder(&self.path.join("tasks"))
     }
 
     /// The record of a task, whether it is known still or its logs alone are kept; with its folder.
@@ -255,6 +272,8 @@ pub(crate) fn remove(path: &Path) -> anyhow::Result<()> {
 
 fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
     let bytes = match fs::read(path) {
+        // The machine died before it was on the disk.
+        Ok(bytes) if bytes.is_empty() => return Ok(None),
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("{}", path.display())),
@@ -262,16 +281,6 @@ fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
     let value = serde_json::from_slice(&bytes)
         .with_context(|| format!("{} is damaged: this version cannot read it", path.display()))?;
     Ok(Some(value))
-}
-
-/// Writes a file that a restart finds, also one of the machine.
-fn write(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
-    place(path, value, true)?;
-    sync_folder(path.parent().unwrap_or(path))
-}
-
-fn write_unsynced(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
-    place(path, value, false)
 }
 
 fn place(path: &Path, value: &impl Serialize, is_synced: bool) -> anyhow::Result<()> {
@@ -285,7 +294,7 @@ fn place(path: &Path, value: &impl Serialize, is_synced: bool) -> anyhow::Result
     fs::rename(&draft, path).with_context(words)
 }
 
-fn sync_folder(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> anyhow::Result<()> {
     let words = || format!("{}", path.display());
     File::open(path).with_context(words)?.sync_all().with_context(words)
 }

@@ -15,6 +15,7 @@ use borglet_init::Exit;
 use cell::borglet::ExitCause;
 use cell::container::variable;
 use rustix::process::{Pid, Signal};
+use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 use crate::cgroup::{Group, Limits};
@@ -54,82 +55,81 @@ impl From<anyhow::Error> for NotStarted {
 }
 
 impl Start {
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self) {
         let incarnation = self.record.task.incarnation;
+        let (around, events) = (Arc::clone(&self.around), self.events.clone());
+        let (record, group) = (Arc::clone(&self.record), self.group.clone());
         let attempted = self.attempt().await;
-        self.around.spares.taken.notify_one();
+        around.spares.taken.notify_one();
         match attempted {
-            Ok(contained) => {
-                let _ = self.events.send(Event::Started(incarnation));
-                watch(self.around, contained, self.events).await;
-            }
+            Ok(contained) => watch(around, contained, events).await,
             Err(not_started) => {
                 let cause = match not_started {
                     NotStarted::Refused(reason) => ExitCause::StartFailed { reason },
                     NotStarted::Over => ExitCause::Signal { signal: SIGTERM },
                 };
-                let contained = self.around.contained(&self.record, &self.group, Vec::new());
-                end(&self.around, &contained, &cause).await;
-                let _ = self
-                    .events
-                    .send(Event::Agent(Input::Task(incarnation, TaskEvent::Exited(cause))));
+                let contained = around.contained(&record, &group, Vec::new());
+                // Its end is to be known, however far it has got.
+                let kept = Arc::clone(&around);
+                match spawn_blocking(move || kept.folder.keep(&record)).await {
+                    Ok(Ok(())) => {}
+                    problem => tracing::error!(
+                        incarnation = incarnation.0,
+                        ?problem,
+                        "its record cannot be kept"
+                    ),
+                }
+                end(&around, &contained, &cause).await;
+                let _ =
+                    events.send(Event::Agent(Input::Task(incarnation, TaskEvent::Exited(cause))));
             }
         }
     }
 
     /// Brings it to a running program.
-    async fn attempt(&mut self) -> Result<Arc<Contained>, NotStarted> {
+    async fn attempt(mut self) -> Result<Arc<Contained>, NotStarted> {
+        if let Some(refusal) = self.refusal.take() {
+            return Err(NotStarted::Refused(refusal));
+        }
         let around = Arc::clone(&self.around);
         let _permit = around.setups.acquire().await.map_err(anyhow::Error::from)?;
+        let packages = self.packages().await?;
+        // All the rest is for one thread: each change of threads takes its time.
+        spawn_blocking(move || Handle::current().block_on(self.launch(packages)))
+            .await
+            .map_err(anyhow::Error::from)?
+    }
+
+    /// Its packages, unpacked. As that takes long, the record is kept before, so that what is begun is known.
+    async fn packages(&self) -> anyhow::Result<Vec<(String, PathBuf)>> {
         let container = self.record.task.container.as_deref();
         let wanted = container.map(|it| it.packages.clone()).unwrap_or_default();
         let mut packages = Vec::new();
-        // What can be done at once is one step for whoever does it: each change of threads takes its time.
-        let contained = if wanted.is_empty() && self.refusal.is_none() {
-            self.step(packages, true).await?
-        } else {
-            let (kept, record) = (Arc::clone(&around), Arc::clone(&self.record));
-            spawn_blocking(move || kept.folder.keep(&record))
-                .await
-                .map_err(anyhow::Error::from)??;
-            if let Some(refusal) = &self.refusal {
-                return Err(NotStarted::Refused(refusal.clone()));
-            }
-            for (name, package) in wanted {
-                let folder = around.packages.fetch(&name, &package).await?;
-                packages.push((name, folder));
-            }
-            self.step(packages, false).await?
-        };
-        let _ = self.events.send(Event::Made(Arc::clone(&contained)));
-        if self.is_over.load(Ordering::Acquire) {
-            return Err(NotStarted::Over);
+        if !wanted.is_empty() {
+            let (around, record) = (Arc::clone(&self.around), Arc::clone(&self.record));
+            spawn_blocking(move || around.folder.keep(&record)).await??;
         }
-        let containers = around.containers_of(&contained);
-        let (limits, spare) = (self.limits.clone(), self.spare.take());
-        containers
-            .start(Arc::clone(&contained), limits, spare)
-            .await
-            .map_err(NotStarted::Refused)?;
-        Ok(contained)
+        for (name, package) in wanted {
+            let folder = self.around.packages.fetch(&name, &package).await?;
+            packages.push((name, folder));
+        }
+        Ok(packages)
     }
 
-    /// Makes what a container is made of, after keeping the record if that is to be done still.
-    async fn step(
-        &self,
-        packages: Vec<(String, PathBuf)>,
-        is_to_be_kept: bool,
-    ) -> Result<Arc<Contained>, NotStarted> {
-        let contained = self.around.contained(&self.record, &self.group, packages);
-        let (around, own) = (Arc::clone(&self.around), Arc::clone(&contained));
-        let (limits, is_begun) = (self.limits.clone(), self.spare.is_some());
-        let made = spawn_blocking(move || {
-            if is_to_be_kept {
-                around.folder.keep(&own.record)?;
-            }
-            make(&own, &limits, is_begun)
-        });
-        made.await.map_err(anyhow::Error::from)??;
+    /// Makes its container and has the program started; may block.
+    async fn launch(self, packages: Vec<(String, PathBuf)>) -> Result<Arc<Contained>, NotStarted> {
+        let Self { around, record, limits, group, spare, is_over, events, .. } = self;
+        let contained = around.contained(&record, &group, packages);
+        make(&contained, &limits, spare.is_some())?;
+        let _ = events.send(Event::Made(Arc::clone(&contained)));
+        if is_over.load(Ordering::Acquire) {
+            return Err(NotStarted::Over);
+        }
+        let keep = || around.folder.keep(&record).map_err(|error| format!("{error:#}"));
+        let containers = around.containers_of(&contained);
+        let started = containers.start(Arc::clone(&contained), limits, spare, &keep).await;
+        started.map_err(NotStarted::Refused)?;
+        let _ = events.send(Event::Started(record.task.incarnation));
         Ok(contained)
     }
 }
@@ -224,13 +224,19 @@ impl Surroundings {
     /// A task with all that is prepared for it.
     pub(crate) fn contained(
         &self,
-        record: &Record,
+        record: &Arc<Record>,
         group: &Group,
         packages: Vec<(String, PathBuf)>,
     ) -> Arc<Contained> {
         let env = environment(&self.name, record, &packages);
         let folder = self.folder.task(record.task.incarnation);
-        Arc::new(Contained { record: record.clone(), folder, group: group.clone(), packages, env })
+        Arc::new(Contained {
+            record: Arc::clone(record),
+            folder,
+            group: group.clone(),
+            packages,
+            env,
+        })
     }
 
     /// Who makes this task's container.

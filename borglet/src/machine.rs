@@ -132,7 +132,7 @@ impl Machine {
     ) -> anyhow::Result<Self> {
         let around = Arc::new(around);
         let began = Instant::now();
-        let fence = around.folder.fence.highest();
+        let fence = around.folder.journal.fence();
         let config = Config { machine: around.name.clone(), capacity: around.capacity };
         let mut machine = Self {
             agent: Agent::new(config.clone(), 0),
@@ -172,7 +172,7 @@ impl Machine {
     }
 
     /// What has become of a task.
-    async fn find(&mut self, record: Record) -> anyhow::Result<Found> {
+    async fn find(&mut self, record: Arc<Record>) -> anyhow::Result<Found> {
         let around = Arc::clone(&self.around);
         let incarnation = record.task.incarnation;
         let task = Arc::new(record.task.clone());
@@ -184,7 +184,6 @@ impl Machine {
         match around.containers_of(&contained).find(Arc::clone(&contained)).await? {
             container::Found::Running { age_ms } => {
                 self.giver.found(incarnation, record.given.clone());
-                let record = Arc::new(record);
                 let watched = tokio::spawn(watch(
                     Arc::clone(&around),
                     Arc::clone(&contained),
@@ -314,7 +313,7 @@ impl Machine {
                     let around = Arc::clone(&self.around);
                     let events = self.events.clone();
                     spawn_blocking(move || {
-                        let input = match around.folder.fence.keep(fence) {
+                        let input = match around.folder.journal.keep_fence(fence) {
                             Ok(()) => Input::Persisted(fence),
                             Err(error) => {
                                 tracing::error!(%error, "a fence cannot be kept");
@@ -433,7 +432,7 @@ impl Machine {
         for live in self.live.values_mut() {
             live.is_adjusted = true;
         }
-        for live in self.live.values().filter(|live| live.contained.is_some()) {
+        for live in self.live.values().filter(|live| live.is_running) {
             self.limit(live);
         }
     }
@@ -450,13 +449,18 @@ impl Machine {
 
     fn adjust(&mut self, task: &WantedTask) {
         let Some(live) = self.live.get_mut(&task.incarnation) else { return };
-        let record = Record { task: task.clone(), ..(*live.record).clone() };
-        live.record = Arc::new(record.clone());
+        live.record = Arc::new(Record { task: task.clone(), ..(*live.record).clone() });
         live.is_adjusted = true;
-        if let Some(live) = self.live.get(&task.incarnation).filter(|it| it.contained.is_some()) {
-            self.limit(live);
+        if let Some(live) = self.live.get(&task.incarnation).filter(|it| it.is_running) {
+            self.settle(live);
         }
-        let around = Arc::clone(&self.around);
+    }
+
+    /// Has what was adjusted hold, and be known after a restart. Not of what is being started, which may be about to be
+    /// kept, and limited, as it was.
+    fn settle(&self, live: &Live) {
+        self.limit(live);
+        let (around, record) = (Arc::clone(&self.around), Arc::clone(&live.record));
         spawn_blocking(move || {
             if let Err(error) = around.folder.keep(&record) {
                 tracing::error!(task = record.task.name, %error, "what was adjusted cannot be kept");
@@ -664,7 +668,7 @@ impl Machine {
             }
         }
         if let Some(live) = self.live.get(&incarnation).filter(|live| live.is_adjusted) {
-            self.limit(live);
+            self.settle(live);
         }
         self.step(Input::Task(incarnation, TaskEvent::Started));
     }

@@ -1,12 +1,14 @@
 //! What a borglet and the first process of a container say to each other.
 //!
-//! A borglet starts `borglet-init run`, writes a [`Launch`] to its standard input, and reads one [`Told`] from
-//! its standard output. From then on nothing connects the two but files in the task's folder, so that a
-//! borglet may end and be started again, and a task never notices.
+//! A borglet starts `borglet-init run`, writes a line with a [`Launch`] to its standard input, a line with [`Go`] once
+//! the program may run, and reads one [`Told`] from its standard output. What is set up before the program is set up
+//! while the borglet keeps what it has to keep; where no [`Go`] comes, the program does not run. From then on nothing
+//! connects the two but files in the task's folder, so that a borglet may end and be started again, and a task never
+//! notices.
 //!
 //! A container may be begun before it is known what for: `borglet-init wait` is written a line with a [`Spare`], tells
-//! that it waits once it is in its control groups and namespaces, and then takes a [`Launch`] as above. It ends where
-//! there comes none.
+//! that it waits once it is in its control groups and namespaces, and then goes on as above. It ends where there comes
+//! no [`Launch`].
 //!
 //! - [`RUN_FILE`] is there, with a [`Run`], from before the program runs. It is made once: whoever makes it
 //!   first, the first process or a borglet that gives the task up ([`Run::claim`]), decides whether it runs.
@@ -16,6 +18,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 mod time;
@@ -63,6 +66,10 @@ pub struct Spare {
     /// Whether the program gets a user of its own ([`Process::ids`]).
     pub has_user: bool,
 }
+
+/// The program may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Go;
 
 /// In what a program runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,12 +183,12 @@ impl Run {
         made
     }
 
-    /// Reads the task's [`RUN_FILE`].
+    /// Reads the task's [`RUN_FILE`]. If the machine died before it was on the disk, it is nobody's.
     ///
     /// # Errors
     /// If it is there and cannot be read.
     pub fn read(folder: &Path) -> io::Result<Option<Self>> {
-        read(&folder.join(RUN_FILE))
+        read(&folder.join(RUN_FILE), Some(Self::nobody()))
     }
 
     /// Whether that process is there still.
@@ -199,12 +206,13 @@ impl Exit {
     /// # Errors
     /// If it is there and cannot be read.
     pub fn read(folder: &Path) -> io::Result<Option<Self>> {
-        read(&folder.join(EXIT_FILE))
+        read(&folder.join(EXIT_FILE), None)
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+fn read<T: DeserializeOwned>(path: &Path, unwritten: Option<T>) -> io::Result<Option<T>> {
     match std::fs::read(path) {
+        Ok(bytes) if bytes.is_empty() => Ok(unwritten),
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

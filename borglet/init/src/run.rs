@@ -1,20 +1,21 @@
 //! `borglet-init run`: from a launch to the end of its program.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use borglet_init::{
-    Container, EXIT_FILE, Exit, Launch, Run, STDERR_FILE, STDOUT_FILE, Spare, Told,
+    Container, EXIT_FILE, Exit, Go, Launch, Run, STDERR_FILE, STDOUT_FILE, Spare, Told,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 use rustix::fs::{Mode, OFlags};
+use serde::de::DeserializeOwned;
 
 use crate::logs::Log;
 use crate::setup;
@@ -34,58 +35,78 @@ impl<T, E: std::fmt::Display> At<T> for Result<T, E> {
     }
 }
 
+/// What a borglet says, a line at a time.
+struct Heard(BufReader<File>);
+
+impl Heard {
+    fn new() -> Step<Self> {
+        let input = std::io::stdin().as_fd().try_clone_to_owned().at("standard input")?;
+        Ok(Self(BufReader::new(File::from(input))))
+    }
+
+    /// The next; `None` if it says no more.
+    fn next<T: DeserializeOwned>(&mut self, what: &str) -> Step<Option<T>> {
+        let mut line = Vec::new();
+        match self.0.read_until(b'\n', &mut line).at(what)? {
+            0 => Ok(None),
+            _ => serde_json::from_slice(&line).at(what).map(Some),
+        }
+    }
+}
+
+const LAUNCH: &str = "reading what to start";
+const SPARE: &str = "reading what to wait in";
+const GO: &str = "waiting to be told to go on";
+
 /// From a launch to the end of its program.
 pub(crate) fn run() -> ExitCode {
     let begun = || {
-        let mut text = Vec::new();
-        std::io::stdin().read_to_end(&mut text).at("reading what to start")?;
-        let launch: Launch = serde_json::from_slice(&text).at("reading what to start")?;
-        Ok((launch, give_up_streams()?))
+        let mut heard = Heard::new()?;
+        let launch: Launch = heard.next(LAUNCH)?.ok_or(LAUNCH)?;
+        Ok((launch, heard, give_up_streams()?))
     };
-    ended(begun(), |launch, told| {
+    ended(begun(), |launch, heard, told| {
         enter_groups(&launch.cgroups)?;
         if let Container::Process(process) = &launch.container {
             setup::leave(process.ids.is_some())?;
         }
-        fork(told, || first(launch, told))
+        fork(told, || first(&launch, heard, told))
     })
 }
 
 /// The same, begun before it is known what is to be launched.
 pub(crate) fn wait() -> ExitCode {
     let begun = || {
-        let input = std::io::stdin().as_fd().try_clone_to_owned().at("standard input")?;
-        let mut input = BufReader::new(File::from(input));
-        let mut line = String::new();
-        input.read_line(&mut line).at("reading what to wait in")?;
-        let spare: Spare = serde_json::from_str(&line).at("reading what to wait in")?;
-        Ok(((spare, input), give_up_streams()?))
+        let mut heard = Heard::new()?;
+        let spare: Spare = heard.next(SPARE)?.ok_or(SPARE)?;
+        Ok((spare, heard, give_up_streams()?))
     };
-    ended(begun(), |(spare, input), told| {
+    ended(begun(), |spare, mut heard, told| {
         enter_groups(&spare.cgroups)?;
         setup::leave(spare.has_user)?;
         fork(told, || {
             tell(told, &Told::Waiting);
-            let mut text = Vec::new();
-            input.read_to_end(&mut text).at("reading what to start")?;
-            if text.is_empty() {
+            match heard.next(LAUNCH)? {
+                Some(launch) => first(&launch, heard, told),
                 // Nobody needs it.
-                return Ok(());
+                None => Ok(()),
             }
-            first(&serde_json::from_slice(&text).at("reading what to start")?, told)
         })
     })
 }
 
-fn ended<T>(begun: Step<(T, File)>, attempt: impl FnOnce(&mut T, &File) -> Step<()>) -> ExitCode {
-    let (mut what, told) = match begun {
+fn ended<T>(
+    begun: Step<(T, Heard, File)>,
+    attempt: impl FnOnce(T, Heard, &File) -> Step<()>,
+) -> ExitCode {
+    let (what, heard, told) = match begun {
         Ok(begun) => begun,
         Err(why) => {
             crate::complain(&why);
             return ExitCode::from(2);
         }
     };
-    match attempt(&mut what, &told) {
+    match attempt(what, heard, &told) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             tell(&told, &Told::Failed(why));
@@ -137,7 +158,7 @@ fn fork(told: &File, child: impl FnOnce() -> Step<()>) -> Step<()> {
 }
 
 /// What the first process does.
-fn first(launch: &Launch, told: &File) -> Step<()> {
+fn first(launch: &Launch, mut heard: Heard, told: &File) -> Step<()> {
     std::fs::write("/proc/self/oom_score_adj", launch.oom_score_adj.to_string())
         .or_else(|error| {
             // Without root it cannot be lowered.
@@ -159,9 +180,15 @@ fn first(launch: &Launch, told: &File) -> Step<()> {
     let open = |name| Log::open(&folder, name, launch.log_bytes_max, launch.log_file_count);
     let mut logs = [open(STDOUT_FILE).at(STDOUT_FILE)?, open(STDERR_FILE).at(STDERR_FILE)?];
     let signals = Signals::block().at("signals")?;
+    if let Container::Process(process) = &launch.container {
+        setup::enter(process)?;
+    }
+    if heard.next::<Go>(GO)?.is_none() {
+        return Err("the borglet has ended".to_owned());
+    }
+    drop(heard);
     let (program, mut pipes) = match &launch.container {
         Container::Process(process) => {
-            setup::enter(process)?;
             let mut command = command(&launch.command, &launch.env)?;
             command.current_dir("/tmp");
             if let Some((uid, gid)) = process.ids {

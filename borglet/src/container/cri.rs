@@ -38,7 +38,7 @@ use self::pod::{FOLDER_ANNOTATION, MACHINE_LABEL, labels, text};
 use self::seen::{Seen, Verbose, run_of};
 use self::wire::image_service_client::ImageServiceClient;
 use self::wire::runtime_service_client::RuntimeServiceClient;
-use super::{Contained, Containers, Found, Settings, Spare};
+use super::{Contained, Containers, Found, Keep, Settings, Spare};
 use crate::cgroup::Limits;
 
 #[allow(
@@ -328,7 +328,9 @@ impl Containers for Cri {
         task: Arc<Contained>,
         limits: Limits,
         _: Option<Spare>,
+        keep: Keep<'_>,
     ) -> Result<(), String> {
+        keep()?;
         let name = image_of(&task).ok_or("field `container.image`: is not there")?;
         let failed = |what: &str, status: &Status| format!("{what}: {}", self.words(status));
         let group = groups::path(&task.group.folders())?;

@@ -27,7 +27,7 @@ use crate::folder::Record;
 #[derive(Clone, Debug)]
 pub(crate) struct Contained {
     /// What is to be run.
-    pub record: Record,
+    pub record: Arc<Record>,
     /// Its folder.
     pub folder: PathBuf,
     /// Its control group, which is there.
@@ -52,20 +52,24 @@ pub(crate) fn may_be_spare(task: &WantedTask) -> bool {
     task.container.as_ref().is_none_or(|it| it.bundle.is_none() && it.image.is_none())
 }
 
+/// What has to be done before a program runs, and may be done while its container is being made: it waits for the disk.
+pub(crate) type Keep<'a> = &'a (dyn Fn() -> Result<(), String> + Sync);
+
 /// Starts programs in containers of one kind, and sees how they end.
 #[tonic::async_trait]
 pub(crate) trait Containers: Debug + Send + Sync {
-    /// Makes the container and starts the program. Returns once it runs, and its CPU is limited
-    /// ([`Group::limit_cpu`]). A `spare` is in the task's control group.
+    /// Makes the container, has `keep` done and starts the program. Returns once it runs, and its CPU is limited
+    /// ([`Group::limit_cpu`]). A `spare` is in the task's control group. Is called where it may block.
     ///
     /// # Errors
     /// Why it does not run and never will, for people. What was made of the container is then gone, or goes with its
-    /// control group or [`Self::clean`].
+    /// control group or [`Self::clean`]; what is to be kept may not be.
     async fn start(
         &self,
         task: Arc<Contained>,
         limits: Limits,
         spare: Option<Spare>,
+        keep: Keep<'_>,
     ) -> Result<(), String>;
 
     /// Waits until the program has ended, and says how; `None` if nobody saw it.

@@ -16,7 +16,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::spawn_blocking;
 
 use super::spare::First;
-use super::{Contained, Containers, Found, Spare, oci};
+use super::{Contained, Containers, Found, Keep, Spare, oci};
 use crate::cgroup::Limits;
 
 /// What holds for all containers.
@@ -98,14 +98,6 @@ impl Shim {
         })
     }
 
-    fn start_now(&self, task: &Contained, spare: Option<Spare>) -> Result<(), String> {
-        let launch = self.launch(task)?;
-        match spare {
-            Some(spare) => spare.into_first().launch(&launch),
-            None => First::start(&self.settings.init, "run")?.launch(&launch),
-        }
-    }
-
     fn find_now(task: &Contained) -> anyhow::Result<Found> {
         let run = match Run::read(&task.folder)? {
             Some(run) => run,
@@ -141,13 +133,15 @@ impl Containers for Shim {
         task: Arc<Contained>,
         limits: Limits,
         spare: Option<Spare>,
+        keep: Keep<'_>,
     ) -> Result<(), String> {
-        let own = self.clone();
-        let started = move || {
-            own.start_now(&task, spare)?;
-            task.group.limit_cpu(&limits).map_err(|error| format!("control group: {error}"))
+        let launch = self.launch(&task)?;
+        let first = match spare {
+            Some(spare) => spare.into_first(),
+            None => First::start(&self.settings.init, "run")?,
         };
-        spawn_blocking(started).await.map_err(|error| error.to_string())?
+        first.launch(&launch, keep)?;
+        task.group.limit_cpu(&limits).map_err(|error| format!("control group: {error}"))
     }
 
     async fn wait(&self, task: Arc<Contained>) -> anyhow::Result<Option<Exit>> {

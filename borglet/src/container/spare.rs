@@ -13,9 +13,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
-use borglet_init::{Launch, Told};
+use borglet_init::{Go, Launch, Told};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::Serialize;
 
+use super::Keep;
 use crate::cgroup::{Group, Hierarchy};
 
 /// Of groups that are named for no task.
@@ -44,11 +46,14 @@ impl First {
         Ok(Self { child, stdin, stdout: BufReader::new(stdout) })
     }
 
-    fn say(&mut self, text: &[u8]) {
+    fn say(&mut self, what: &impl Serialize) -> Result<(), String> {
+        let mut text = serde_json::to_vec(what).map_err(|error| error.to_string())?;
+        text.push(b'\n');
         if let Some(stdin) = &mut self.stdin {
             // If it does not take it all, it says why.
-            let _ = stdin.write_all(text);
+            let _ = stdin.write_all(&text);
         }
+        Ok(())
     }
 
     /// What it tells next; an error if that is not to be understood.
@@ -81,10 +86,11 @@ impl First {
         }
     }
 
-    /// Has it start a program.
-    pub(super) fn launch(mut self, launch: &Launch) -> Result<(), String> {
-        let text = serde_json::to_vec(launch).map_err(|error| error.to_string())?;
-        self.say(&text);
+    /// Has it start a program, once `keep` is done, which is while it makes the container.
+    pub(super) fn launch(mut self, launch: &Launch, keep: Keep<'_>) -> Result<(), String> {
+        self.say(launch)?;
+        keep()?;
+        self.say(&Go)?;
         self.stdin = None;
         match self.hear()? {
             Told::Started => Ok(()),
@@ -123,8 +129,7 @@ impl Spare {
         let waits = || -> anyhow::Result<First> {
             let mut first = First::start(init, "wait").map_err(anyhow::Error::msg)?;
             let spare = borglet_init::Spare { cgroups: group.folders(), has_user };
-            first.say(&serde_json::to_vec(&spare)?);
-            first.say(b"\n");
+            first.say(&spare).map_err(anyhow::Error::msg)?;
             match first.hear().map_err(anyhow::Error::msg)? {
                 Told::Waiting => Ok(first),
                 Told::Failed(why) => bail!(why),

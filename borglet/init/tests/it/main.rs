@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use borglet_init::{Container, Exit, Launch, Run, STDERR_FILE, STDOUT_FILE, Told};
+use borglet_init::{Container, Exit, Go, Launch, Run, STDERR_FILE, STDOUT_FILE, Told};
 use tempfile::TempDir;
 
 fn init() -> Command {
@@ -35,9 +35,15 @@ fn launch(folder: &Path, program: &str) -> Launch {
     }
 }
 
+/// What a borglet says of it.
+fn said(launch: &Launch) -> String {
+    let lines = [serde_json::to_string(launch).unwrap(), serde_json::to_string(&Go).unwrap()];
+    lines.join("\n")
+}
+
 fn told(launch: &Launch) -> Told {
     let mut child = init().arg("run").spawn().unwrap();
-    child.stdin.take().unwrap().write_all(&serde_json::to_vec(launch).unwrap()).unwrap();
+    child.stdin.take().unwrap().write_all(said(launch).as_bytes()).unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     // What was started goes on without it.
@@ -76,7 +82,7 @@ fn what_the_one_who_starts_it_has_open_is_not_the_programs() {
     let folder = TempDir::new().unwrap();
     // Under a shell that leaves it a file.
     let launch = launch(folder.path(), "ls /proc/self/fd; sleep 0.1");
-    fs::write(folder.path().join("launch"), serde_json::to_vec(&launch).unwrap()).unwrap();
+    fs::write(folder.path().join("launch"), said(&launch)).unwrap();
     let script = format!(
         "exec 7<{0:?}/launch; {1:?} run <{0:?}/launch",
         folder.path(),
@@ -125,6 +131,26 @@ fn a_task_that_was_given_up_is_not_started() {
         told(&launch(folder.path(), program)),
         Told::Failed("the task was given up".to_owned())
     );
+    assert!(!folder.path().join("pid").exists());
+}
+
+#[test]
+fn nothing_is_started_for_a_borglet_that_ends_before_it_has_kept_what_it_starts() {
+    let folder = TempDir::new().unwrap();
+    let launch = launch(folder.path(), "true");
+    let mut child = init().arg("run").spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    writeln!(stdin, "{}", serde_json::to_string(&launch).unwrap()).unwrap();
+    // It has got as far as it gets.
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while Run::read(folder.path()).unwrap().is_none() {
+        assert!(Instant::now() < give_up, "it does not begin");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let told: Told = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told, Told::Failed("the borglet has ended".to_owned()));
     assert!(!folder.path().join("pid").exists());
 }
 
