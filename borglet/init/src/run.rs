@@ -1,14 +1,14 @@
 //! `borglet-init run`: from a launch to the end of its program.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use borglet_init::{
-    Container, EXIT_FILE, Exit, Go, Launch, Run, STDERR_FILE, STDOUT_FILE, Spare, Told,
+    Container, EXIT_FILE, Exit, Go, Launch, Process, Run, STDERR_FILE, STDOUT_FILE, Spare, Told,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -18,8 +18,8 @@ use rustix::fs::{Mode, OFlags};
 use serde::de::DeserializeOwned;
 
 use crate::logs::Log;
-use crate::setup;
 use crate::signals::Signals;
+use crate::{seccomp, setup};
 
 /// What the kernel, or a file, had against it, and at which step.
 pub(crate) type Step<T> = Result<T, String>;
@@ -70,7 +70,11 @@ pub(crate) fn run() -> ExitCode {
         if let Container::Process(process) = &launch.container {
             setup::leave(process.ids.is_some())?;
         }
-        fork(told, || first(&launch, heard, told))
+        let has_user = match &launch.container {
+            Container::Process(process) => Some(process.ids.is_some()),
+            Container::Oci { .. } => None,
+        };
+        fork(told, || first(&launch, Begun::new(has_user)?, heard, told))
     })
 }
 
@@ -85,9 +89,13 @@ pub(crate) fn wait() -> ExitCode {
         enter_groups(&spare.cgroups)?;
         setup::leave(spare.has_user)?;
         fork(told, || {
+            let begun = Begun::new(Some(spare.has_user))?;
             tell(told, &Told::Waiting);
+            if begun.is_gone_before(&heard)? {
+                return Ok(());
+            }
             match heard.next(LAUNCH)? {
-                Some(launch) => first(&launch, heard, told),
+                Some(launch) => first(&launch, begun, heard, told),
                 // Nobody needs it.
                 None => Ok(()),
             }
@@ -157,16 +165,52 @@ fn fork(told: &File, child: impl FnOnce() -> Step<()>) -> Step<()> {
     }
 }
 
-/// What the first process does.
-fn first(launch: &Launch, mut heard: Heard, told: &File) -> Step<()> {
-    std::fs::write("/proc/self/oom_score_adj", launch.oom_score_adj.to_string())
+/// What does not depend on what is launched.
+struct Begun {
+    own: Run,
+    signals: Signals,
+    /// The process that the program is to be; a runtime makes it by itself.
+    program: Option<Program>,
+}
+
+impl Begun {
+    /// `has_user` is there for a program with the machine's files: whether it gets a user of its own.
+    fn new(has_user: Option<bool>) -> Step<Self> {
+        let own = Run::own().at("/proc/self")?;
+        let signals = Signals::block().at("signals")?;
+        let program = has_user.map(|has_user| Program::begin(&signals, has_user)).transpose()?;
+        Ok(Self { own, signals, program })
+    }
+
+    /// Waits for what is said; whether the program's process went before that, as for want of memory.
+    fn is_gone_before(&self, heard: &Heard) -> Step<bool> {
+        let mut fds = [heard.0.get_ref().as_fd(), self.signals.as_fd()]
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        loop {
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) => break,
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error).at(LAUNCH),
+            }
+        }
+        Ok(waitpid(None, Some(WaitPidFlag::WNOHANG)) != Ok(WaitStatus::StillAlive))
+    }
+}
+
+fn set_oom_score_adj(process: &str, adj: i32) -> Step<()> {
+    std::fs::write(format!("/proc/{process}/oom_score_adj"), adj.to_string())
         .or_else(|error| {
             // Without root it cannot be lowered.
             let is_refused = error.kind() == std::io::ErrorKind::PermissionDenied;
             if is_refused { Ok(()) } else { Err(error) }
         })
-        .at("oom_score_adj")?;
-    let own = Run::own().at("/proc/self")?;
+        .at("oom_score_adj")
+}
+
+/// What the first process does.
+fn first(launch: &Launch, begun: Begun, mut heard: Heard, told: &File) -> Step<()> {
+    let Begun { own, signals, program } = begun;
+    set_oom_score_adj("self", launch.oom_score_adj)?;
     if !own.claim(&launch.folder).at(&launch.folder.to_string_lossy())? {
         return Err("the task was given up".to_owned());
     }
@@ -179,32 +223,33 @@ fn first(launch: &Launch, mut heard: Heard, told: &File) -> Step<()> {
     .at(&launch.folder.to_string_lossy())?;
     let open = |name| Log::open(&folder, name, launch.log_bytes_max, launch.log_file_count);
     let mut logs = [open(STDOUT_FILE).at(STDOUT_FILE)?, open(STDERR_FILE).at(STDERR_FILE)?];
-    let signals = Signals::block().at("signals")?;
-    if let Container::Process(process) = &launch.container {
-        setup::enter(process)?;
+    if let (Container::Process(process), Some(program)) = (&launch.container, &program) {
+        setup::enter(process, program.pid)?;
+        // By its number in here, which /proc has only now.
+        set_oom_score_adj(&program.pid.to_string(), launch.oom_score_adj)?;
     }
     if heard.next::<Go>(GO)?.is_none() {
         return Err("the borglet has ended".to_owned());
     }
     drop(heard);
-    let (program, mut pipes) = match &launch.container {
-        Container::Process(process) => {
-            let mut command = command(&launch.command, &launch.env)?;
-            command.current_dir("/tmp");
-            if let Some((uid, gid)) = process.ids {
-                command.uid(uid).gid(gid);
-            }
-            spawn(command, &launch.command, &signals)?
-        }
-        Container::Oci { pid_file } => {
+    let (program, mut pipes) = match (&launch.container, program) {
+        (Container::Process(_), Some(program)) => program.launch(launch)?,
+        (Container::Oci { pid_file }, None) => {
             // What the runtime leaves behind is a child of this process.
             rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
                 .at("becoming a subreaper")?;
             let command = command(&launch.command, &launch.env)?;
             oci(command, &launch.command, pid_file, &signals)?
         }
+        (Container::Process(_), None) | (Container::Oci { .. }, Some(_)) => {
+            return Err("it was begun for something else".to_owned());
+        }
     };
     tell(told, &Told::Started);
+    if matches!(launch.container, Container::Process(_)) && seccomp::apply().is_err() {
+        // The program has done the same.
+        let _ = nix::sys::signal::kill(program, Signal::SIGKILL);
+    }
     let exit = watch(program, &signals, &mut pipes, &mut logs).at("waiting for the program")?;
     note(&folder, &exit).at(EXIT_FILE)
 }
@@ -217,6 +262,80 @@ pub(crate) fn command(words: &[String], env: &[(String, String)]) -> Step<Comman
 }
 
 type Pipes = [Option<OwnedFd>; 2];
+
+/// The process that a program with the machine's files is to be: there, with no more rights than it needs to become
+/// the program, before it is known which.
+struct Program {
+    pid: Pid,
+    launch: PipeWriter,
+    /// A line once it waits; then why it did not become the program, or nothing.
+    failed: BufReader<PipeReader>,
+    pipes: Pipes,
+}
+
+impl Program {
+    fn begin(signals: &Signals, has_user: bool) -> Step<Self> {
+        setup::begin()?;
+        let pipe = || std::io::pipe().at("pipe");
+        let ((heard, launch), (failed, fails)) = (pipe()?, pipe()?);
+        let ((stdout, out), (stderr, err)) = (pipe()?, pipe()?);
+        // SAFETY: this program has one thread, so that its copy has all that it needs.
+        #[allow(unsafe_code, reason = "see above")]
+        let pid = match unsafe { nix::unistd::fork() }.at("fork")? {
+            ForkResult::Parent { child } => child,
+            ForkResult::Child => {
+                drop((launch, failed, stdout, stderr));
+                let mut told = &fails;
+                let becomes = || -> Step<std::convert::Infallible> {
+                    rustix::stdio::dup2_stdout(&out).at("standard output")?;
+                    rustix::stdio::dup2_stderr(&err).at("standard error")?;
+                    setup::restrict(has_user)?;
+                    told.write_all(b"\n").at("telling that it waits")?;
+                    let mut heard = Heard(BufReader::new(File::from(OwnedFd::from(heard))));
+                    let launch: Launch = heard.next(LAUNCH)?.ok_or(LAUNCH)?;
+                    Self::exec(&launch, signals)
+                };
+                let Err(why) = becomes();
+                let _ = told.write_all(why.as_bytes());
+                std::process::exit(127);
+            }
+        };
+        drop((heard, fails, out, err));
+        let mut failed = BufReader::new(failed);
+        let mut line = String::new();
+        failed.read_line(&mut line).at("the program's process")?;
+        if line != "\n" {
+            return Err(line);
+        }
+        let pipes = [stdout, stderr].map(|pipe| Some(OwnedFd::from(pipe)));
+        for pipe in pipes.iter().flatten() {
+            rustix::io::ioctl_fionbio(pipe, true).at("pipe")?;
+        }
+        Ok(Self { pid, launch, failed, pipes })
+    }
+
+    fn exec(launch: &Launch, signals: &Signals) -> Step<std::convert::Infallible> {
+        let mut command = command(&launch.command, &launch.env)?;
+        command.current_dir("/tmp").process_group(0);
+        if let Container::Process(Process { ids: Some((uid, gid)), .. }) = launch.container {
+            command.uid(uid).gid(gid);
+        }
+        signals.unblock_in(&mut command);
+        Err(command.exec()).at(&launch.command[0])
+    }
+
+    /// Has it become the program.
+    fn launch(mut self, launch: &Launch) -> Step<(Pid, Pipes)> {
+        let mut text = serde_json::to_vec(launch).at(LAUNCH)?;
+        text.push(b'\n');
+        // If it does not take it, its end tells.
+        let _ = self.launch.write_all(&text);
+        drop(self.launch);
+        let mut why = String::new();
+        self.failed.read_to_string(&mut why).at("the program's process")?;
+        if why.is_empty() { Ok((self.pid, self.pipes)) } else { Err(why) }
+    }
+}
 
 fn spawn(mut command: Command, words: &[String], signals: &Signals) -> Step<(Pid, Pipes)> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);

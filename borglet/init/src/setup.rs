@@ -8,7 +8,8 @@ use std::path::Path;
 use borglet_init::Process;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::Pid;
+use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::run::{At, Step};
@@ -35,8 +36,8 @@ pub(crate) fn leave(has_user: bool) -> Step<()> {
 
 const NO_DEVICES: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
-/// Makes the new namespaces the program's, as their first process.
-pub(crate) fn enter(process: &Process) -> Step<()> {
+/// Makes the new namespaces the program's, as their first process; the program is in them, waiting.
+pub(crate) fn enter(process: &Process, program: Pid) -> Step<()> {
     let none = None::<&str>;
     // What is mounted in here is seen in here alone; what the machine mounts is seen.
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).at("mounts")?;
@@ -57,11 +58,30 @@ pub(crate) fn enter(process: &Process) -> Step<()> {
     }
     let flags = NO_DEVICES | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, none).at("/proc")?;
-    setrlimit(Resource::RLIMIT_NOFILE, process.files_max, process.files_max).at("files_max")?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).at("core files")?;
+    let files_max = Some(process.files_max);
+    let limit = Rlimit { current: files_max, maximum: files_max };
+    let program = rustix::process::Pid::from_raw(program.as_raw());
+    rustix::process::prlimit(program, Resource::Nofile, limit).at("files_max")?;
+    // To end the program, which has a user of its own.
+    drop_rights(CapabilitySet::KILL)
+}
+
+/// What holds for both, before there are two.
+pub(crate) fn begin() -> Step<()> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(Resource::Core, none).at("core files")?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    rustix::thread::set_no_new_privs(true).at("no_new_privs")?;
-    drop_rights(process)?;
+    rustix::thread::set_no_new_privs(true).at("no_new_privs")
+}
+
+/// Gives up, as the process that the program is to be, what the program is not to have. `has_user`: it becomes another
+/// user still.
+pub(crate) fn restrict(has_user: bool) -> Step<()> {
+    drop_rights(if has_user {
+        CapabilitySet::SETUID | CapabilitySet::SETGID
+    } else {
+        CapabilitySet::empty()
+    })?;
     seccomp::apply()
 }
 
@@ -75,12 +95,8 @@ fn bind(from: &Path, to: &Path) -> Step<()> {
     ))
 }
 
-/// Keeps what it takes to become the program's user, and to end it.
-fn drop_rights(process: &Process) -> Step<()> {
-    let kept = match process.ids {
-        Some(_) => CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::KILL,
-        None => CapabilitySet::KILL,
-    };
+/// From now on there are these rights at most.
+fn drop_rights(kept: CapabilitySet) -> Step<()> {
     let sets =
         CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).at("capabilities")

@@ -1,8 +1,8 @@
 //! Containers that are begun before they are needed.
 //!
-//! Most of what a start takes does not depend on what is started: the first process, its namespaces, and above all its
-//! move into the control groups, for which the kernel waits until no CPU is in the middle of a fork (an RCU grace
-//! period, some 10 ms). So a few containers are kept that have got so far, each in a control group of its own that has
+//! Most of what a start takes does not depend on what is started: the first process, its namespaces, the process that
+//! the program is to be, and above all the move into the control groups, for which the kernel waits until no CPU is in
+//! the middle of a fork (an RCU grace period, some 10 ms). So a few containers are kept that have got so far, each in a control group of its own that has
 //! no limits yet; a task that finds one there takes its group too, which then is not named for the task.
 
 use std::collections::VecDeque;

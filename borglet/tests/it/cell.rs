@@ -209,13 +209,13 @@ impl Cell {
                 let Ok(all) = std::fs::read_dir(folder) else { return false };
                 let groups = all.flatten().filter(|it| it.path().is_dir());
                 let groups: Vec<_> = groups.collect();
-                // In each there is one process, which waits.
-                let is_alone = |group: &DirEntry| {
+                // In each there are two processes, which wait.
+                let is_waiting = |group: &DirEntry| {
                     let processes = std::fs::read_to_string(group.path().join("cgroup.procs"));
-                    processes.is_ok_and(|it| it.lines().count() == 1)
+                    processes.is_ok_and(|it| it.lines().count() == 2)
                 };
                 groups.len() > 4
-                    || !groups.iter().all(|group| waits(&group.file_name()) && is_alone(group))
+                    || !groups.iter().all(|group| waits(&group.file_name()) && is_waiting(group))
             });
             (!is_left).then_some(())
         });
