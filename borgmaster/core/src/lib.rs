@@ -11,6 +11,7 @@
 //!
 //! Source: Borg (EuroSys '15) §3.1 to §3.4, §4 and §5.5.
 
+mod alone;
 mod clock;
 mod codec;
 mod drain;
@@ -36,6 +37,7 @@ use cell::live::{
 };
 use cell::{MachineId, TaskId};
 
+pub use alone::{Alone, Machines};
 pub use codec::{EntryError, decode, encode};
 pub use evictions::evictions;
 pub use fits::{FitsCounts, FitsRequest};

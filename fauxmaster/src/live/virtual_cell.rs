@@ -6,14 +6,12 @@
 //! The rounds are those of the daemons ([`CORE_TICK_MS`], [`SHARD_TICK_MS`], [`REPORT_PAUSE_MS`]). Nothing is random
 //! but the ties of passes, which are seeded: the same input gives the same events.
 
-use std::collections::VecDeque;
-
 use borglet_agent::fake::{Behaviour, FakeBorglet};
 use borglet_agent::{Action, Input as AgentInput};
-use borgmaster_core::{Config, Core, Input, LinkShard, Output, ShardInput, ShardOutput, Token};
+use borgmaster_core::{Alone, Config, Input, Machines, ShardInput, ShardOutput};
 use cell::MachineId;
 use cell::borglet::{MachineCapacity, ReportedState, TaskReport, WantedTask};
-use cell::live::{Done, Event, Op, Outcome, Request, Settings, State, Timestamp};
+use cell::live::{Event, Op, Outcome, Settings, State, Timestamp};
 use cell::spec::MachineSpec;
 
 /// As often the master makes its rounds.
@@ -33,16 +31,14 @@ pub type Does = Box<dyn Fn(&WantedTask) -> Behaviour>;
 
 /// A cell under a virtual clock.
 pub struct VirtualCell {
-    core: Core,
-    shard: LinkShard,
+    master: Alone,
+    machines: All,
+    now_ms: u64,
+}
+
+struct All {
     machines: Vec<Machine>,
     does: Does,
-    user: String,
-    now_ms: u64,
-    session: u64,
-    sequence: u64,
-    events: Vec<Event>,
-    answers: Vec<(Token, Outcome)>,
 }
 
 struct Machine {
@@ -70,8 +66,6 @@ impl VirtualCell {
         seed: u64,
         does: Does,
     ) -> Result<Self, String> {
-        let settings = Settings { admins: vec![user.to_owned()], ..settings };
-        let shard = LinkShard::new(1, settings.poll_interval_ms);
         let borglet = |spec: &MachineSpec| {
             let capacity = MachineCapacity {
                 cpu_milli: spec.cpu.0,
@@ -83,27 +77,16 @@ impl VirtualCell {
             let borglet = FakeBorglet::new(config, BEGIN_MS);
             Machine { borglet, told: Vec::new(), told_at_ms: 0 }
         };
+        let config = Config { seed, ..Config::default() };
         let mut own = Self {
-            core: Core::new(State::new(settings), Config { seed, ..Config::default() }),
-            shard,
-            machines: machines.iter().map(borglet).collect(),
-            does,
-            user: user.to_owned(),
+            master: Alone::new(settings, config, user, Timestamp(BEGIN_MS)),
+            machines: All { machines: machines.iter().map(borglet).collect(), does },
             now_ms: BEGIN_MS,
-            session: 0,
-            sequence: 0,
-            events: Vec::new(),
-            answers: Vec::new(),
         };
-        own.take(Input::Elected { term: 1 });
-        match own.ask(Op::OpenSession) {
-            Ok(Done::Session(session)) => own.session = session,
-            other => return Err(format!("no session is opened: {other:?}")),
-        }
         let machines = machines.iter().map(|it| (it.clone(), format!("{}:1", it.name))).collect();
         own.ask(Op::AddMachines { machines }).map_err(|rejected| rejected.to_string())?;
         // Each of them is polled and heard.
-        let poll_ms = own.core.state().settings().poll_interval_ms;
+        let poll_ms = own.state().settings().poll_interval_ms;
         own.advance(own.now_ms + 2 * poll_ms);
         Ok(own)
     }
@@ -117,146 +100,94 @@ impl VirtualCell {
     /// The cell as it is.
     #[must_use]
     pub const fn state(&self) -> &State {
-        self.core.state()
+        self.master.core.state()
     }
 
     /// All that has happened.
     #[must_use]
     pub fn events(&self) -> &[Event] {
-        &self.events
+        self.master.events()
     }
 
     /// Every task that runs, as its machine would report it.
     pub fn running(&self) -> impl Iterator<Item = TaskReport> {
-        let reports = self.machines.iter().flat_map(|it| it.borglet.agent().report().tasks);
+        let reports =
+            self.machines.machines.iter().flat_map(|it| it.borglet.agent().report().tasks);
         reports.filter(|task| task.state == ReportedState::Running)
     }
 
     /// Asks the master for something, as the cell's user.
-    ///
-    /// # Panics
-    /// If there is no answer: a master that leads always gives one.
     pub fn ask(&mut self, op: Op) -> Outcome {
-        self.sequence += 1;
-        let request = Request {
-            user: self.user.clone(),
-            session: self.session,
-            sequence: self.sequence,
-            answered_below: self.sequence,
-        };
-        let token = Token(self.sequence);
-        self.take(Input::Request { token, request, op });
-        let at = self.answers.iter().position(|(other, _)| *other == token);
-        self.answers.swap_remove(at.expect("a master that leads answers")).1
+        self.master.ask(Timestamp(self.now_ms), op, &mut self.machines)
     }
 
     /// Lets time pass; each thing happens at its own time, to the millisecond.
     pub fn advance(&mut self, until_ms: u64) {
         while self.now_ms < until_ms {
             let next = |every: u64| (self.now_ms / every + 1) * every;
-            let events = self.machines.iter().filter_map(|it| it.borglet.next_ms());
-            let reports = self.machines.iter().filter(|it| it.is_news()).map(Machine::tells_at_ms);
+            let machines = &self.machines.machines;
+            let events = machines.iter().filter_map(|it| it.borglet.next_ms());
+            let reports = machines.iter().filter(|it| it.is_news()).map(Machine::tells_at_ms);
             let next = events
                 .chain(reports)
                 .chain([next(CORE_TICK_MS), next(SHARD_TICK_MS), until_ms])
                 .min()
                 .unwrap_or(until_ms);
             self.now_ms = next.max(self.now_ms + 1).min(until_ms);
-            for i in 0..self.machines.len() {
-                self.machines[i].borglet.advance(self.now_ms, &self.does);
+            for machine in &mut self.machines.machines {
+                machine.borglet.advance(self.now_ms, &self.machines.does);
             }
             self.tell_news();
+            let now = Timestamp(self.now_ms);
             if self.now_ms.is_multiple_of(SHARD_TICK_MS) {
-                let sent = self.shard.step(Timestamp(self.now_ms), ShardInput::Tick);
-                self.carry(sent);
+                self.master.take_shard(now, ShardInput::Tick, &mut self.machines);
             }
             if self.now_ms.is_multiple_of(CORE_TICK_MS) {
-                self.take(Input::Tick);
+                self.master.take(now, Input::Tick, &mut self.machines);
             }
         }
     }
 
     /// Machines tell of what changed without being asked.
     fn tell_news(&mut self) {
-        for i in 0..self.machines.len() {
-            let machine = &mut self.machines[i];
+        for i in 0..self.machines.machines.len() {
+            let machine = &mut self.machines.machines[i];
             if !machine.is_news() || machine.tells_at_ms() > self.now_ms {
                 continue;
             }
             let report = machine.borglet.agent().report();
             machine.tell(&report.tasks, self.now_ms);
             let input = ShardInput::Report(MachineId::from_index(i), report);
-            let sent = self.shard.step(Timestamp(self.now_ms), input);
-            self.carry(sent);
+            self.master.take_shard(Timestamp(self.now_ms), input, &mut self.machines);
         }
     }
+}
 
-    fn take(&mut self, input: Input) {
-        let mut inputs = VecDeque::from([input]);
-        let now = Timestamp(self.now_ms);
-        while let Some(input) = inputs.pop_front() {
-            for output in self.core.step(now, input) {
-                match output {
-                    Output::Propose { data, .. } => {
-                        // The index after all entries that are already on their way.
-                        let is_entry = |it: &&Input| matches!(it, Input::Committed { .. });
-                        let under_way = inputs.iter().filter(is_entry).count() as u64;
-                        let index = self.core.state().index() + 1 + under_way;
-                        inputs.push_back(Input::Committed { index, data });
-                    }
-                    Output::Answer { token, outcome } => self.answers.push((token, outcome)),
-                    Output::Event(event) => self.events.push(event),
-                    Output::Wanted(wanted) => {
-                        let sent = self.shard.step(now, ShardInput::Wanted(wanted));
-                        inputs.extend(self.deliver(sent));
-                    }
-                    Output::Plan(request) => inputs.push_back(Input::Planned(request.run())),
-                    Output::Machines => {}
-                    Output::Stop { reason } => unreachable!("a replica alone agrees: {reason}"),
+impl Machines for All {
+    fn hear(&mut self, now: Timestamp, told: ShardOutput) -> Vec<ShardInput> {
+        let (id, input) = match told {
+            ShardOutput::Poll(id, poll) => (id, AgentInput::Poll(poll)),
+            ShardOutput::Wanted(id, wanted) => (id, AgentInput::Wanted(wanted)),
+            ShardOutput::Heard(_) | ShardOutput::Deposed { .. } => return Vec::new(),
+        };
+        let machine = &mut self.machines[id.index()];
+        let mut said = Vec::new();
+        for action in machine.borglet.input(now.0, input, &self.does) {
+            match action {
+                Action::Reply(report) => {
+                    machine.tell(&report.tasks, now.0);
+                    said.push(ShardInput::Report(id, report));
                 }
+                Action::Refuse(refusal) => said.push(ShardInput::Refused(id, refusal)),
+                Action::Persist(_)
+                | Action::Start(_)
+                | Action::Adjust(_)
+                | Action::Terminate(_)
+                | Action::Kill(_)
+                | Action::Forget(_) => {}
             }
         }
-    }
-
-    fn carry(&mut self, sent: Vec<ShardOutput>) {
-        for input in self.deliver(sent) {
-            self.take(input);
-        }
-    }
-
-    /// Brings messages to borglets and their answers back; what of it is the master's to hear.
-    fn deliver(&mut self, sent: Vec<ShardOutput>) -> Vec<Input> {
-        let mut heard = Vec::new();
-        let mut outputs = VecDeque::from(sent);
-        while let Some(output) = outputs.pop_front() {
-            let (id, input) = match output {
-                ShardOutput::Poll(id, poll) => (id, AgentInput::Poll(poll)),
-                ShardOutput::Wanted(id, wanted) => (id, AgentInput::Wanted(wanted)),
-                ShardOutput::Heard(news) => {
-                    heard.push(Input::Heard(news));
-                    continue;
-                }
-                ShardOutput::Deposed { term } => unreachable!("there is no term {term}"),
-            };
-            let machine = &mut self.machines[id.index()];
-            for action in machine.borglet.input(self.now_ms, input, &self.does) {
-                let back = match action {
-                    Action::Reply(report) => {
-                        machine.tell(&report.tasks, self.now_ms);
-                        ShardInput::Report(id, report)
-                    }
-                    Action::Refuse(refusal) => ShardInput::Refused(id, refusal),
-                    Action::Persist(_)
-                    | Action::Start(_)
-                    | Action::Adjust(_)
-                    | Action::Terminate(_)
-                    | Action::Kill(_)
-                    | Action::Forget(_) => continue,
-                };
-                outputs.extend(self.shard.step(Timestamp(self.now_ms), back));
-            }
-        }
-        heard
+        said
     }
 }
 

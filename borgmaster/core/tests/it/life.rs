@@ -21,8 +21,8 @@ fn a_job_is_placed_runs_and_ends() {
     assert_eq!(local.count("short", "starting") + local.count("short", "running"), 6);
     local.run_ms(4_000);
     assert_eq!(local.count("short", "finished"), 6);
-    assert!(local.core.state().job("short").unwrap().ended.is_some());
-    assert!(local.borglets.iter().all(|borglet| borglet.machine().alive().count() == 0));
+    assert!(local.master.core.state().job("short").unwrap().ended.is_some());
+    assert!(local.machines.all.iter().all(|borglet| borglet.machine().alive().count() == 0));
 }
 
 #[test]
@@ -49,14 +49,14 @@ fn tasks_of_a_lost_machine_run_elsewhere_and_the_old_copy_ends_when_it_heals() {
     local.run_ms(4_000);
     assert_eq!(local.count("web", "running"), 3);
     let lost = local.machine_of(web, 0).unwrap();
-    local.cut_off[lost.index()] = true;
+    local.machines.cut_off[lost.index()] = true;
     local.run_ms(15_000);
     assert_eq!(local.count("web", "running"), 3);
     assert_ne!(local.machine_of(web, 0), Some(lost));
-    assert_eq!(local.borglets[lost.index()].machine().alive().count(), 1);
-    local.cut_off[lost.index()] = false;
+    assert_eq!(local.machines.all[lost.index()].machine().alive().count(), 1);
+    local.machines.cut_off[lost.index()] = false;
     local.run_ms(10_000);
-    assert_eq!(local.borglets[lost.index()].machine().alive().count(), 0);
+    assert_eq!(local.machines.all[lost.index()].machine().alive().count(), 0);
     assert_eq!(local.count("web", "running"), 3);
 }
 
@@ -65,10 +65,10 @@ fn nothing_is_given_up_when_most_machines_vanish_at_once() {
     let mut local = Local::new(4, Settings::default());
     let web = local.submit(&job("web", 200, 8, "1", ""));
     local.run_ms(4_000);
-    local.cut_off = vec![true, true, true, false];
+    local.machines.cut_off = vec![true, true, true, false];
     local.run_ms(60_000);
     assert_eq!(local.count("web", "running"), 8);
-    local.cut_off = vec![false; 4];
+    local.machines.cut_off = vec![false; 4];
     local.run_ms(10_000);
     assert_eq!(local.count("web", "running"), 8);
     assert_eq!(local.phase(web, 0), "running");
@@ -81,11 +81,11 @@ fn nothing_is_given_up_when_half_of_the_machines_vanish_one_after_the_other() {
     local.submit(&job("web", 200, 30, "1", ""));
     local.run_ms(8_000);
     assert_eq!(local.count("web", "running"), 30);
-    local.cut_off[..5].fill(true);
+    local.machines.cut_off[..5].fill(true);
     local.run_ms(60_000);
-    assert_eq!(local.core.state().machine_counts(), (10, 5));
+    assert_eq!(local.master.core.state().machine_counts(), (10, 5));
     let is_eviction = |what: &What| matches!(what, What::Task { step: TaskStep::Evicted(_), .. });
-    assert!(!local.events.iter().any(|event| is_eviction(&event.what)));
+    assert!(!local.master.events().iter().any(|event| is_eviction(&event.what)));
 }
 
 #[test]
@@ -102,13 +102,13 @@ fn a_leader_whose_clock_was_wrong_stops_nothing() {
     local.another_leads(3, 0);
     runs(&mut local, "after");
     // Machines that fall silent are noticed as soon as ever.
-    let machine = local.machine_of(local.core.state().job("after").unwrap().uid, 0).unwrap();
-    local.cut_off[machine.index()] = true;
+    let machine = local.machine_of(local.master.core.state().job("after").unwrap().uid, 0).unwrap();
+    local.machines.cut_off[machine.index()] = true;
     local.run_ms(20_000);
-    assert!(local.core.state().machine_at(machine).is_down());
-    local.cut_off[machine.index()] = false;
+    assert!(local.master.core.state().machine_at(machine).is_down());
+    local.machines.cut_off[machine.index()] = false;
     // And set back while it leads.
-    local.skew_ms = -500_000;
+    local.set_ahead_ms(-500_000);
     runs(&mut local, "back");
 }
 
@@ -126,7 +126,7 @@ fn a_rollout_goes_on_when_a_later_update_needs_no_restart() {
     local.ask(Op::Update { spec: text("two", 1) }).unwrap();
     local.run_ms(4_000);
     let placed = |local: &Local| {
-        let job = local.core.state().job("web").unwrap();
+        let job = local.master.core.state().job("web").unwrap();
         job.tasks.iter().map(|task| task.placed_count).collect::<Vec<_>>()
     };
     assert_eq!(placed(&local).iter().sum::<u32>(), 5, "one of four");
@@ -140,7 +140,7 @@ fn a_rollout_goes_on_when_a_later_update_needs_no_restart() {
     local.ask(Op::Undo { job: "web".to_owned() }).unwrap();
     local.run_ms(60_000);
     assert_eq!(placed(&local).iter().sum::<u32>(), 10);
-    let job = local.core.state().job("web").unwrap();
+    let job = local.master.core.state().job("web").unwrap();
     assert!(job.tasks.iter().all(|task| !job.is_outdated(task)));
 }
 
@@ -156,7 +156,7 @@ fn an_update_to_what_is_not_healthy_stops_rolling() {
     local.ask(Op::Update { spec: text("sick") }).unwrap();
     local.run_ms(60_000);
     let version = |local: &Local, version| {
-        let job = local.core.state().job("web").unwrap();
+        let job = local.master.core.state().job("web").unwrap();
         job.tasks.iter().filter(|task| task.version == version).count()
     };
     assert_eq!((version(&local, 1), version(&local, 2)), (4, 2));
@@ -184,14 +184,14 @@ fn an_update_rolls_a_few_at_a_time_and_can_be_undone() {
     }
     assert_eq!(most_down, 2);
     let is_at = |local: &Local, version| {
-        let job = local.core.state().job("web").unwrap();
+        let job = local.master.core.state().job("web").unwrap();
         job.tasks.iter().all(|task| task.version == version)
     };
     assert!(is_at(&local, 2));
     local.ask(Op::Undo { job: "web".to_owned() }).unwrap();
     local.run_ms(30_000);
     assert!(is_at(&local, 3));
-    assert_eq!(local.core.state().job("web").unwrap().spec.run.command, ["one"]);
+    assert_eq!(local.master.core.state().job("web").unwrap().spec.run.command, ["one"]);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_drained_machine_empties_within_the_limit_on_disruption() {
     }
     assert_eq!(most_down, 1);
     assert_eq!(local.count("web", "running"), 6);
-    assert!(local.core.state().machine_at(machine).tasks().is_empty());
+    assert!(local.master.core.state().machine_at(machine).tasks().is_empty());
     local.ask(Op::RemoveMachine { machine: format!("m{}", machine.0) }).unwrap();
 }
 
@@ -233,7 +233,7 @@ fn a_crash_loop_backs_off() {
     let mut local = Local::new(2, Settings::default());
     local.submit(&job("crash", 100, 1, "1", ""));
     local.run_ms(60_000);
-    let placed = local.core.state().job("crash").unwrap().tasks[0].placed_count;
+    let placed = local.master.core.state().job("crash").unwrap().tasks[0].placed_count;
     // Back-offs of 1, 2, 4, 8, 16, 32 s: six or seven starts in a minute.
     assert!((5..=7).contains(&placed), "{placed}");
 }
@@ -271,7 +271,8 @@ fn every_eviction_is_an_event_with_its_cause() {
     local.submit(&job("high", 200, 1, "3", ""));
     local.run_ms(3_000);
     let steps: Vec<TaskStep> = local
-        .events
+        .master
+        .events()
         .iter()
         .filter_map(|event| match &event.what {
             What::Task { job, step, .. } if &**job == "low" => Some(step.clone()),
@@ -301,7 +302,7 @@ fn it_is_counted_how_many_more_tasks_fit_and_what_stops_the_next() {
     local.run_ms(3_000);
     let mut ask = |text: String, copy_count_max| {
         let spec = serde_json::from_str(&text).unwrap();
-        let (request, policy, seed) = local.core.fits(&spec, JobKind::Job).unwrap();
+        let (request, policy, seed) = local.master.core.fits(&spec, JobKind::Job).unwrap();
         let counts = request.run(&policy, seed, copy_count_max);
         let stopped_by: Vec<u32> = counts.stopped_by.iter().map(|it| it.host_count).collect();
         (counts.free_count, counts.preempting_count, counts.is_at_least, stopped_by)
@@ -313,7 +314,7 @@ fn it_is_counted_how_many_more_tasks_fit_and_what_stops_the_next() {
     assert_eq!(ask(job("low", 100, 2, "1", r#", "different_machines": true"#), 9).1, 1);
     assert_eq!(ask(job("more", 100, 1, "1", ""), 5), (5, 5, true, vec![]));
     let spec = serde_json::from_str(&job("in", 100, 1, "1", r#", "alloc_set": "none""#)).unwrap();
-    let error = local.core.fits(&spec, JobKind::Job).unwrap_err();
+    let error = local.master.core.fits(&spec, JobKind::Job).unwrap_err();
     assert_eq!(error.field, "alloc_set");
 }
 
@@ -329,7 +330,7 @@ fn restore(local: &mut Local, bytes: &[u8]) {
 
 /// What runs on all machines by itself, sorted.
 fn alive(local: &Local) -> Vec<String> {
-    let alive = local.borglets.iter().flat_map(|borglet| borglet.machine().alive());
+    let alive = local.machines.all.iter().flat_map(|borglet| borglet.machine().alive());
     let mut names: Vec<String> = alive.map(|task| task.name.clone()).collect();
     names.sort_unstable();
     names
@@ -342,11 +343,11 @@ fn after_a_restore_machines_come_to_run_what_the_state_has() {
     local.submit(&job("killed", 200, 3, "1", ""));
     local.run_ms(4_000);
     let incarnations = |local: &Local| -> Vec<Option<Incarnation>> {
-        let tasks = &local.core.state().job("stays").unwrap().tasks;
+        let tasks = &local.master.core.state().job("stays").unwrap().tasks;
         tasks.iter().map(|task| task.phase.place().map(|place| place.incarnation)).collect()
     };
     let before = (incarnations(&local), alive(&local));
-    let bytes = local.core.state().to_bytes();
+    let bytes = local.master.core.state().to_bytes();
 
     local.ask(Op::Kill { job: "killed".to_owned(), indexes: None }).unwrap();
     local.submit(&job("later", 210, 6, "1", ""));
@@ -355,21 +356,21 @@ fn after_a_restore_machines_come_to_run_what_the_state_has() {
     assert_eq!(alive(&local).len(), 8);
 
     restore(&mut local, &bytes);
-    assert!(local.core.state().job("later").is_none());
+    assert!(local.master.core.state().job("later").is_none());
     assert_eq!(local.count("stays", "running"), 2);
     local.run_ms(10_000);
     assert_eq!(local.count("killed", "running"), 3);
     assert_eq!((incarnations(&local), alive(&local)), before);
     let restored = |event: &&cell::live::Event| matches!(event.what, What::Restored { .. });
     let Some(What::Restored { kept_count: 2, pending_count: 3, .. }) =
-        local.events.iter().find(restored).map(|event| event.what.clone())
+        local.master.events().iter().find(restored).map(|event| event.what.clone())
     else {
         panic!("it is told")
     };
     // Passes, reports and health go on.
     local.submit(&job("more", 200, 4, "1", ""));
     let machine = local.machine_of(stays, 0).unwrap();
-    local.cut_off[machine.index()] = true;
+    local.machines.cut_off[machine.index()] = true;
     local.run_ms(20_000);
     assert_eq!(local.count("stays", "running"), 2);
     assert_ne!(local.machine_of(stays, 0), Some(machine));
@@ -383,7 +384,7 @@ fn a_restore_takes_in_machines_that_are_not_there_and_keeps_those_that_are() {
         (serde_json::from_str(&text).unwrap(), format!("{name}:1"))
     };
     local.ask(Op::RemoveMachine { machine: "m1".to_owned() }).unwrap();
-    let bytes = local.core.state().to_bytes();
+    let bytes = local.master.core.state().to_bytes();
     local.ask(Op::AddMachines { machines: vec![machine("m1")] }).unwrap();
     local.run_ms(4_000);
     local.submit(&job("web", 200, 2, "1", r#", "different_machines": true"#));
