@@ -10,13 +10,13 @@
 //! DIR/packages/SHA256/          packages, unpacked
 //! ```
 //!
-//! Files get their names once they are whole. The journal alone is synced: what else a restart finds it finds unless the
-//! machine died, and then no task runs any more.
+//! Files get their names once they are whole. What says which machine this is, the journal, and packages are synced: the
+//! rest is found unless the machine died, and then no task runs any more.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -95,6 +95,7 @@ impl Folder {
         }
         let file = path.join("borglet.json");
         let identity = read::<Identity>(&file)?;
+        ensure!(identity.is_some() || !file.exists(), "{} is damaged: it is empty", file.display());
         match &identity {
             Some(Identity { format, .. }) if *format > FORMAT => {
                 bail!("{} was written by a newer version (format {format})", file.display())
@@ -148,31 +149,39 @@ impl Folder {
     }
 
     fn place(&self, record: &Record) -> anyhow::Result<()> {
-        let folder = self.make(record.task.incarnation)?;
-        place(&folder.join("task.json"), record, false)
-    }
-
-    /// Makes a task's folder, unless it is there.
-    pub(crate) fn make(&self, incarnation: Incarnation) -> anyhow::Result<PathBuf> {
-        let folder = self.task(incarnation);
-        let words = || format!("{}", folder.display());
-        fs::create_dir_all(&folder).with_context(words)?;
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o711)).with_context(words)?;
-        Ok(folder)
+        let folder = self.task(record.task.incarnation);
+        place(&make(&folder)?.join("task.json"), record, false)
     }
 
     /// Every task that was to be started and is not forgotten, by incarnation. Each has its folder.
     pub(crate) fn records(&self) -> anyhow::Result<Vec<Arc<Record>>> {
-        let records = self.journal.records();
-        for record in &records {
-            self.place(record)?;
+        let mut records = Vec::new();
+        for record in self.journal.records() {
+            let incarnation = record.task.incarnation;
+            let folder = self.task(incarnation);
+            if !folder.exists() && self.ended(incarnation).exists() {
+                // The borglet ended while it was being forgotten.
+                self.journal.forget(incarnation)?;
+                continue;
+            }
+            if read::<Record>(&folder.join("task.json"))?.is_none() {
+                // The machine died.
+                self.place(&record)?;
+            }
+            records.push(record);
         }
         let known: BTreeSet<Incarnation> =
             records.iter().map(|record| record.task.incarnation).collect();
         for incarnation in numbers(&self.path.join("tasks"))? {
-            if !known.contains(&incarnation) {
-                // It was never to be started, or is forgotten.
-                remove(&self.task(incarnation))?;
+            // It was never to be started, or is forgotten.
+            if !known.contains(&incarnation)
+                && let Err(error) = self.put_away(incarnation)
+            {
+                tracing::warn!(
+                    incarnation = incarnation.0,
+                    error = format!("{error:#}"),
+                    "its folder stays"
+                );
             }
         }
         Ok(records)
@@ -194,9 +203,18 @@ impl Folder {
 
     /// Drops the record of a task; its logs are kept for a while.
     pub(crate) fn forget(&self, incarnation: Incarnation) -> anyhow::Result<()> {
-        self.journal.forget(incarnation)?;
+        self.put_away(incarnation)?;
+        self.journal.forget(incarnation)
+    }
+
+    /// Of a task's folder keeps the logs.
+    fn put_away(&self, incarnation: Incarnation) -> anyhow::Result<()> {
         let folder = self.task(incarnation);
         remove(&folder.join("home"))?;
+        if !folder.join("task.json").exists() {
+            // There are none of what was not to be started.
+            return remove(&folder);
+        }
         let ended = self.ended(incarnation);
         match fs::rename(&folder, &ended) {
             Ok(()) => Ok(()),
@@ -261,6 +279,15 @@ fn numbers(folder: &Path) -> anyhow::Result<Vec<Incarnation>> {
     Ok(found)
 }
 
+/// Makes a task's folder, unless it is there.
+pub(crate) fn make(folder: &Path) -> anyhow::Result<&Path> {
+    let words = || format!("{}", folder.display());
+    fs::create_dir_all(folder).with_context(words)?;
+    // Its user has to get to its home, and to nothing else.
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o711)).with_context(words)?;
+    Ok(folder)
+}
+
 pub(crate) fn remove(path: &Path) -> anyhow::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -286,7 +313,10 @@ fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Option<T>> {
 fn place(path: &Path, value: &impl Serialize, is_synced: bool) -> anyhow::Result<()> {
     let words = || format!("{}", path.display());
     let draft = path.with_extension("draft");
-    let mut file = File::create(&draft).with_context(words)?;
+    // Nobody but the borglet is to read what tasks have in their environment.
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&draft).with_context(words)?;
     file.write_all(&serde_json::to_vec(value)?).with_context(words)?;
     if is_synced {
         file.sync_data().with_context(words)?;

@@ -136,7 +136,7 @@ impl Start {
 
 /// What a task has before its program runs: a home, and a control group, which is there where its container is begun.
 fn make(contained: &Contained, limits: &Limits, is_begun: bool) -> anyhow::Result<()> {
-    let home = contained.folder.join("home");
+    let home = folder::make(&contained.folder)?.join("home");
     std::fs::create_dir_all(&home).with_context(|| format!("{}", home.display()))?;
     if let Some((uid, gid)) = contained.record.given.ids {
         std::os::unix::fs::chown(&home, Some(uid), Some(gid))
@@ -189,15 +189,15 @@ pub(crate) async fn end(around: &Arc<Surroundings>, contained: &Arc<Contained>, 
     let name = &contained.record.task.name;
     let (kept, own, why) = (Arc::clone(around), Arc::clone(contained), cause.clone());
     let ended = spawn_blocking(move || -> anyhow::Result<()> {
-        kept.folder.keep_end(own.record.task.incarnation, &why)?;
-        own.group.end().context("control group")?;
-        folder::remove(&own.folder.join("home"))
+        // Each of them is done, whatever became of those before.
+        let noted = kept.folder.keep_end(own.record.task.incarnation, &why);
+        let ended = own.group.end().context("control group");
+        let removed = folder::remove(&own.folder.join("home"));
+        noted.and(ended).and(removed)
     });
-    let cleaned = async {
-        ended.await??;
-        around.containers_of(contained).clean(Arc::clone(contained)).await
-    };
-    if let Err(error) = cleaned.await {
+    let ended = ended.await.map_err(anyhow::Error::from).flatten();
+    let cleaned = around.containers_of(contained).clean(Arc::clone(contained)).await;
+    if let Err(error) = ended.and(cleaned) {
         tracing::error!(task = name, error = format!("{error:#}"), "not all of it is gone");
     }
 }

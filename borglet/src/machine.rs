@@ -62,6 +62,9 @@ impl std::fmt::Debug for Event {
     }
 }
 
+/// Something to be written, in its turn.
+type Write = Box<dyn FnOnce(&Folder) + Send>;
+
 /// How events come in.
 pub(crate) type Events = mpsc::UnboundedSender<Event>;
 
@@ -91,6 +94,7 @@ pub(crate) struct Machine {
     agent: Agent,
     giver: Giver,
     live: BTreeMap<Incarnation, Live>,
+    writes: std::sync::mpsc::Sender<Write>,
     listeners: Vec<mpsc::Sender<FromMachine>>,
     events: Events,
     began: Instant,
@@ -114,8 +118,12 @@ struct Live {
     /// Why it was condemned.
     verdict: Option<ExitCause>,
     is_running: bool,
-    /// Its limits have changed since it began to be started.
+    /// It ran when this borglet was started.
+    is_found: bool,
+    /// It has changed since it began to be started.
     is_adjusted: bool,
+    /// So have its limits.
+    is_limited_anew: bool,
     is_healthy: bool,
     since: Instant,
     sampled: Option<(Instant, Sample)>,
@@ -134,11 +142,15 @@ impl Machine {
         let began = Instant::now();
         let fence = around.folder.journal.fence();
         let config = Config { machine: around.name.clone(), capacity: around.capacity };
+        let (writes, to_write) = std::sync::mpsc::channel::<Write>();
+        let written = Arc::clone(&around);
+        spawn_blocking(move || to_write.iter().for_each(|write| write(&written.folder)));
         let mut machine = Self {
             agent: Agent::new(config.clone(), 0),
             around: Arc::clone(&around),
             giver,
             live: BTreeMap::new(),
+            writes,
             listeners: Vec::new(),
             events,
             began,
@@ -192,6 +204,7 @@ impl Machine {
                 let mut live = Live::new(record, group, watched.abort_handle());
                 live.contained = Some(contained);
                 live.is_running = true;
+                live.is_found = true;
                 live.since =
                     self.began.checked_sub(Duration::from_millis(age_ms)).unwrap_or(self.began);
                 self.live.insert(incarnation, live);
@@ -430,7 +443,7 @@ impl Machine {
             return;
         }
         for live in self.live.values_mut() {
-            live.is_adjusted = true;
+            live.is_limited_anew = true;
         }
         for live in self.live.values().filter(|live| live.is_running) {
             self.limit(live);
@@ -450,22 +463,35 @@ impl Machine {
     fn adjust(&mut self, task: &WantedTask) {
         let Some(live) = self.live.get_mut(&task.incarnation) else { return };
         live.record = Arc::new(Record { task: task.clone(), ..(*live.record).clone() });
-        live.is_adjusted = true;
-        if let Some(live) = self.live.get(&task.incarnation).filter(|it| it.is_running) {
-            self.settle(live);
+        (live.is_adjusted, live.is_limited_anew) = (true, true);
+        // What is being started may be about to be kept, and limited, as it was.
+        if live.is_running {
+            self.settle(task.incarnation);
         }
     }
 
-    /// Has what was adjusted hold, and be known after a restart. Not of what is being started, which may be about to be
-    /// kept, and limited, as it was.
-    fn settle(&self, live: &Live) {
-        self.limit(live);
-        let (around, record) = (Arc::clone(&self.around), Arc::clone(&live.record));
-        spawn_blocking(move || {
-            if let Err(error) = around.folder.keep(&record) {
-                tracing::error!(task = record.task.name, %error, "what was adjusted cannot be kept");
-            }
-        });
+    /// Has what has changed hold, and be known after a restart.
+    fn settle(&mut self, incarnation: Incarnation) {
+        let Some(live) = self.live.get_mut(&incarnation) else { return };
+        let is_adjusted = std::mem::take(&mut live.is_adjusted);
+        let is_limited_anew = std::mem::take(&mut live.is_limited_anew);
+        if let Some(live) = self.live.get(&incarnation).filter(|_| is_limited_anew) {
+            self.limit(live);
+        }
+        if let Some(live) = self.live.get(&incarnation).filter(|_| is_adjusted) {
+            let record = Arc::clone(&live.record);
+            self.write(move |folder| {
+                if let Err(error) = folder.keep(&record) {
+                    tracing::error!(task = record.task.name, %error, "what was adjusted cannot be kept");
+                }
+            });
+        }
+    }
+
+    /// Has something written after all that was to be written before: the last that is said of a task holds.
+    fn write(&self, what: impl FnOnce(&Folder) + Send + 'static) {
+        // It is there for as long as the machine is.
+        let _ = self.writes.send(Box::new(what));
     }
 
     fn terminate(&mut self, incarnation: Incarnation) {
@@ -496,9 +522,8 @@ impl Machine {
     }
 
     fn forget(&mut self, incarnation: Incarnation) {
-        let around = Arc::clone(&self.around);
-        spawn_blocking(move || {
-            if let Err(error) = around.folder.forget(incarnation) {
+        self.write(move |folder| {
+            if let Err(error) = folder.forget(incarnation) {
                 tracing::error!(incarnation = incarnation.0, %error, "its record cannot be dropped");
             }
         });
@@ -509,11 +534,15 @@ impl Machine {
         let Some(live) = self.live.get_mut(&incarnation) else { return };
         live.is_running = false;
         let Some(contained) = live.contained.take() else { return };
-        let verdict = live.verdict.clone();
+        let (verdict, is_found) = (live.verdict.clone(), live.is_found);
         let (around, events) = (Arc::clone(&self.around), self.events.clone());
         tokio::spawn(async move {
             let killed = contained.group.oom_kill_count();
-            let cause = cause(verdict, exit, killed);
+            let cause = match (&verdict, exit, killed) {
+                // Its first process may have waited for the borglet before to say that the program may run.
+                (None, None, 0) if is_found => ExitCause::Lost,
+                _ => cause(verdict, exit, killed),
+            };
             end(&around, &contained, &cause).await;
             let _ = events.send(Event::Agent(Input::Task(incarnation, TaskEvent::Exited(cause))));
         });
@@ -667,9 +696,7 @@ impl Machine {
                 tokio::spawn(async move { terminate(&around, contained).await });
             }
         }
-        if let Some(live) = self.live.get(&incarnation).filter(|live| live.is_adjusted) {
-            self.settle(live);
-        }
+        self.settle(incarnation);
         self.step(Input::Task(incarnation, TaskEvent::Started));
     }
 }
@@ -685,7 +712,9 @@ impl Live {
             task,
             verdict: None,
             is_running: false,
+            is_found: false,
             is_adjusted: false,
+            is_limited_anew: false,
             is_healthy: true,
             since: Instant::now(),
             sampled: None,

@@ -105,7 +105,11 @@ fn unpack(from: &Path, to: &Path, wanted: &str, known: &str) -> anyhow::Result<(
     for folder in [&draft, &files] {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
     }
-    fs::rename(&draft, to).with_context(|| format!("{}", to.display()))
+    // It is not looked at again once it has its name, also after the machine died.
+    let words = || format!("{}", to.display());
+    rustix::fs::syncfs(File::open(&draft).with_context(words)?).with_context(words)?;
+    fs::rename(&draft, to).with_context(words)?;
+    crate::folder::sync_folder(to.parent().unwrap_or(to))
 }
 
 /// A tarball without its compression, if it has any.

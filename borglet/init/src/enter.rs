@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use crate::run::{At, Step, as_code, command};
+use crate::run::{At, Step, as_code, command, enter_groups};
 use crate::seccomp;
 use crate::signals::Signals;
 
@@ -51,10 +51,7 @@ fn limit_rights(allowed: u64) -> Step<()> {
 }
 
 fn attempt(enter: &Enter) -> Step<u8> {
-    for cgroup in &enter.cgroups {
-        let file = cgroup.join("cgroup.procs");
-        std::fs::write(&file, "0").at(&file.to_string_lossy())?;
-    }
+    enter_groups(&enter.cgroups)?;
     let namespace = |name: &str| File::open(format!("/proc/{}/ns/{name}", enter.pid)).at(name);
     // All of them before the first is entered: with that of mounts this /proc may be gone.
     let mut spaces = Vec::new();

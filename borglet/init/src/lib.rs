@@ -7,11 +7,12 @@
 //! notices.
 //!
 //! A container may be begun before it is known what for: `borglet-init wait` is written a line with a [`Spare`], tells
-//! that it waits once it is in its control groups and namespaces, and then goes on as above. It ends where there comes
-//! no [`Launch`].
+//! that it waits once it is in its control groups and namespaces, with a process that is to be the program and has given
+//! up all that the program is not to have, and then goes on as above. It ends where there comes no [`Launch`], or where
+//! that process ends.
 //!
 //! - [`RUN_FILE`] is there, with a [`Run`], from before the program runs. It is made once: whoever makes it
-//!   first, the first process or a borglet that gives the task up ([`Run::claim`]), decides whether it runs.
+//!   first, the first process or a borglet that gives the task up ([`Run::claim`]), decides whether it may run.
 //! - [`EXIT_FILE`] is there, with an [`Exit`], before the first process ends by itself.
 //! - [`STDOUT_FILE`] and [`STDERR_FILE`] hold what the program wrote, the older parts with `.1` and so on.
 

@@ -1,8 +1,8 @@
 //! The first process of a task's container.
 //!
 //! `borglet-init run` sets a container up, runs a program in it, keeps what it writes, and notes how it ended;
-//! `borglet-init wait` does so in two steps; `borglet-init enter JSON` runs a command in a container that is there. Small and with one thread, as each task
-//! has one: what can be decided outside of it is decided by the borglet.
+//! `borglet-init wait` does so in two steps; `borglet-init enter JSON` runs a command in a container that is there.
+//! Small and with one thread, as each task has one: what can be decided outside of it is decided by the borglet.
 
 mod enter;
 mod logs;

@@ -139,7 +139,7 @@ fn tell(mut told: &File, what: &Told) {
     let _ = told.write_all(text.as_bytes());
 }
 
-fn enter_groups(cgroups: &[PathBuf]) -> Step<()> {
+pub(crate) fn enter_groups(cgroups: &[PathBuf]) -> Step<()> {
     for cgroup in cgroups {
         let file = cgroup.join("cgroup.procs");
         std::fs::write(&file, "0").at(&file.to_string_lossy())?;
@@ -188,12 +188,18 @@ impl Begun {
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         loop {
             match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) => break,
-                Err(nix::errno::Errno::EINTR) => {}
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => return Err(error).at(LAUNCH),
             }
+            // They are not for the program, which is not there yet.
+            self.signals.pending();
+            if waitpid(None, Some(WaitPidFlag::WNOHANG)) != Ok(WaitStatus::StillAlive) {
+                return Ok(true);
+            }
+            if fds[0].any() == Some(true) {
+                return Ok(false);
+            }
         }
-        Ok(waitpid(None, Some(WaitPidFlag::WNOHANG)) != Ok(WaitStatus::StillAlive))
     }
 }
 
@@ -225,8 +231,10 @@ fn first(launch: &Launch, begun: Begun, mut heard: Heard, told: &File) -> Step<(
     let mut logs = [open(STDOUT_FILE).at(STDOUT_FILE)?, open(STDERR_FILE).at(STDERR_FILE)?];
     if let (Container::Process(process), Some(program)) = (&launch.container, &program) {
         setup::enter(process, program.pid)?;
-        // By its number in here, which /proc has only now.
+        // By its number in here, which /proc has only now; and while there are the rights that the program would need to
+        // lower it again.
         set_oom_score_adj(&program.pid.to_string(), launch.oom_score_adj)?;
+        setup::stay()?;
     }
     if heard.next::<Go>(GO)?.is_none() {
         return Err("the borglet has ended".to_owned());
@@ -262,6 +270,13 @@ pub(crate) fn command(words: &[String], env: &[(String, String)]) -> Step<Comman
 }
 
 type Pipes = [Option<OwnedFd>; 2];
+
+fn not_blocking(pipes: Pipes) -> Step<Pipes> {
+    for pipe in pipes.iter().flatten() {
+        rustix::io::ioctl_fionbio(pipe, true).at("pipe")?;
+    }
+    Ok(pipes)
+}
 
 /// The process that a program with the machine's files is to be: there, with no more rights than it needs to become
 /// the program, before it is known which.
@@ -308,10 +323,7 @@ impl Program {
             return Err(line);
         }
         let pipes = [stdout, stderr].map(|pipe| Some(OwnedFd::from(pipe)));
-        for pipe in pipes.iter().flatten() {
-            rustix::io::ioctl_fionbio(pipe, true).at("pipe")?;
-        }
-        Ok(Self { pid, launch, failed, pipes })
+        Ok(Self { pid, launch, failed, pipes: not_blocking(pipes)? })
     }
 
     fn exec(launch: &Launch, signals: &Signals) -> Step<std::convert::Infallible> {
@@ -343,10 +355,7 @@ fn spawn(mut command: Command, words: &[String], signals: &Signals) -> Step<(Pid
     let child = command.spawn().at(&words[0])?;
     let pid = Pid::from_raw(i32::try_from(child.id()).at("process id")?);
     let pipes = [child.stdout.map(OwnedFd::from), child.stderr.map(OwnedFd::from)];
-    for pipe in pipes.iter().flatten() {
-        rustix::io::ioctl_fionbio(pipe, true).at("pipe")?;
-    }
-    Ok((pid, pipes))
+    Ok((pid, not_blocking(pipes)?))
 }
 
 /// The runtime ends once the program runs, which then is a child of this process.

@@ -61,8 +61,11 @@ pub(crate) fn enter(process: &Process, program: Pid) -> Step<()> {
     let files_max = Some(process.files_max);
     let limit = Rlimit { current: files_max, maximum: files_max };
     let program = rustix::process::Pid::from_raw(program.as_raw());
-    rustix::process::prlimit(program, Resource::Nofile, limit).at("files_max")?;
-    // To end the program, which has a user of its own.
+    rustix::process::prlimit(program, Resource::Nofile, limit).at("files_max").map(drop)
+}
+
+/// Keeps, as the first process, what it takes to end the program, which has a user of its own.
+pub(crate) fn stay() -> Step<()> {
     drop_rights(CapabilitySet::KILL)
 }
 

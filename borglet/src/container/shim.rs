@@ -15,7 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::spawn_blocking;
 
-use super::spare::First;
+use super::spare::{First, NotLaunched};
 use super::{Contained, Containers, Found, Keep, Spare, oci};
 use crate::cgroup::Limits;
 
@@ -136,11 +136,20 @@ impl Containers for Shim {
         keep: Keep<'_>,
     ) -> Result<(), String> {
         let launch = self.launch(&task)?;
-        let first = match spare {
-            Some(spare) => spare.into_first(),
-            None => First::start(&self.settings.init, "run")?,
+        let anew = || {
+            let first = First::start(&self.settings.init, "run")?;
+            first.launch(&launch, keep).map_err(NotLaunched::why)
         };
-        first.launch(&launch, keep)?;
+        match spare.map(|spare| spare.into_first().launch(&launch, keep)) {
+            None => anew()?,
+            Some(Ok(())) => {}
+            Some(Err(NotLaunched::Failed(why))) => return Err(why),
+            Some(Err(NotLaunched::Gone(why))) => match Run::read(&task.folder) {
+                // It went before it was this task's, as for want of memory.
+                Ok(None) => anew()?,
+                _ => return Err(why),
+            },
+        }
         task.group.limit_cpu(&limits).map_err(|error| format!("control group: {error}"))
     }
 

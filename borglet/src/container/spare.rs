@@ -87,15 +87,30 @@ impl First {
     }
 
     /// Has it start a program, once `keep` is done, which is while it makes the container.
-    pub(super) fn launch(mut self, launch: &Launch, keep: Keep<'_>) -> Result<(), String> {
-        self.say(launch)?;
-        keep()?;
-        self.say(&Go)?;
+    pub(super) fn launch(mut self, launch: &Launch, keep: Keep<'_>) -> Result<(), NotLaunched> {
+        let told = self.say(launch).and_then(|()| keep()).and_then(|()| self.say(&Go));
         self.stdin = None;
-        match self.hear()? {
+        let heard = self.hear();
+        told.map_err(NotLaunched::Failed)?;
+        match heard.map_err(NotLaunched::Gone)? {
             Told::Started => Ok(()),
-            Told::Failed(why) => Err(why),
-            Told::Waiting => Err("it waits for something else".to_owned()),
+            Told::Failed(why) => Err(NotLaunched::Failed(why)),
+            Told::Waiting => Err(NotLaunched::Failed("it waits for something else".to_owned())),
+        }
+    }
+}
+
+/// Why a program was not started.
+pub(super) enum NotLaunched {
+    /// The first process ended without a word.
+    Gone(String),
+    Failed(String),
+}
+
+impl NotLaunched {
+    pub(super) fn why(self) -> String {
+        match self {
+            Self::Gone(why) | Self::Failed(why) => why,
         }
     }
 }

@@ -15,10 +15,14 @@ fn a_task_finds_its_name_ports_and_limits_and_cannot_get_further() {
         return;
     }
     let cell = Cell::new(1);
-    let script = "env; id -u; pwd; touch /etc/mine; mount -t tmpfs x /tmp; ls /tmp; \
-                  grep NoNewPrivs /proc/self/status; ps ax | wc -l; echo to-stderr >&2; exit 3";
+    let script = "env | cut -c 1-100; id -u; pwd; touch /etc/mine; mount -t tmpfs x /tmp; ls /tmp; \
+                  grep NoNewPrivs /proc/self/status; echo open: $(ls /proc/self/fd); \
+                  echo 0 >/proc/self/oom_score_adj; echo adj: $(cat /proc/self/oom_score_adj); \
+                  echo long: ${#LONG}; ps ax | wc -l; echo to-stderr >&2; exit 3";
     let mut job = once("look", &["sh", "-c", script]);
-    job["container"] = json!({ "ports": { "web": 0 }, "env": { "MODE": "test" } });
+    // Longer than what a pipe holds.
+    let long = "x".repeat(100_000);
+    job["container"] = json!({ "ports": { "web": 0 }, "env": { "MODE": "test", "LONG": long } });
     cell.submit(&job);
     assert_eq!(cell.cause("look"), "failed: exit code 3");
     let said = cell.borgcfg(&["logs", "look/0"]);
@@ -33,6 +37,15 @@ fn a_task_finds_its_name_ports_and_limits_and_cannot_get_further() {
     assert!(out.contains("NoNewPrivs:\t1") && out.contains("\n/tmp\n"), "{out}");
     for refused in ["/etc/mine", "mount", "to-stderr"] {
         assert!(said.err.contains(refused), "{refused}: {said:?}");
+    }
+    assert!(out.contains("\nlong: 100000\n"), "{out}");
+    // The last one is that by which ls looks.
+    assert!(out.contains("\nopen: 0 1 2 3\n"), "{out}");
+    // Where the borglet may say what is killed first, its tasks may not say otherwise (CAP_SYS_RESOURCE).
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    let rights = own.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    if u64::from_str_radix(rights.trim(), 16).unwrap() & 1 << 24 != 0 {
+        assert!(out.contains("\nadj: 950\n"), "{out}");
     }
     // It sees its own processes alone: first, shell, ps, wc, and ps's line of headings.
     let count: usize = out.lines().rev().find_map(|it| it.trim().parse().ok()).unwrap();
