@@ -31,6 +31,9 @@ const BYTES_MIN: usize = 4 << 20;
 /// The size of the largest sectors that disks have, in bytes: what is in one may be lost with what is written to it.
 const BLOCK: usize = 4096;
 
+/// What is behind all entries.
+static ROOM: [u8; 64 << 10] = [0; 64 << 10];
+
 /// The journal.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -127,13 +130,18 @@ impl Kept {
             bytes.extend(Entry::Record(Arc::clone(record)).line()?);
         }
         let at = bytes.len().next_multiple_of(BLOCK);
+        bytes.resize(at, 0);
         // Nobody but the borglet is to read what tasks have in their environment.
         let file =
             File::options().write(true).create(true).truncate(false).mode(0o600).open(&other);
         let file = file.with_context(words)?;
         let length = usize::try_from(file.metadata().with_context(words)?.len())?;
-        bytes.resize((2 * at).max(BYTES_MIN).max(length).next_multiple_of(BLOCK), 0);
+        let byte_count = (2 * at).max(BYTES_MIN).max(length).next_multiple_of(BLOCK);
         file.write_all_at(&bytes, 0).with_context(words)?;
+        for room in (at..byte_count).step_by(ROOM.len()) {
+            let part = &ROOM[..ROOM.len().min(byte_count - room)];
+            file.write_all_at(part, room as u64).with_context(words)?;
+        }
         file.sync_all().with_context(words)?;
         match renameat_with(CWD, &other, CWD, path, RenameFlags::EXCHANGE) {
             Ok(()) => {}
@@ -144,20 +152,22 @@ impl Kept {
             Err(error) => return Err(error).with_context(words),
         }
         sync_folder(path.parent().unwrap_or(path))?;
-        self.file = Some(Room { file, at, byte_count: bytes.len() });
+        self.file = Some(Room { file, at, byte_count });
         Ok(())
     }
 
     /// Writes an entry after the others, or all that holds where there is no room, which has the entry in it.
     fn keep(&mut self, path: &Path, entry: &Entry) -> anyhow::Result<()> {
-        let line = entry.line()?;
+        let mut line = entry.line()?;
+        // What is in the rest of a block has not to be read for that.
+        line.resize(line.len().next_multiple_of(BLOCK), 0);
         // Where this fails it is not known what is there.
         let room = self.file.take().filter(|room| room.at + line.len() <= room.byte_count);
         let Some(mut room) = room else { return self.write(path) };
         let words = || format!("{}", path.display());
         room.file.write_all_at(&line, room.at as u64).with_context(words)?;
         room.file.sync_data().with_context(words)?;
-        room.at = (room.at + line.len()).next_multiple_of(BLOCK);
+        room.at += line.len();
         self.file = Some(room);
         Ok(())
     }

@@ -144,7 +144,9 @@ impl Machine {
         let config = Config { machine: around.name.clone(), capacity: around.capacity };
         let (writes, to_write) = std::sync::mpsc::channel::<Write>();
         let written = Arc::clone(&around);
-        spawn_blocking(move || to_write.iter().for_each(|write| write(&written.folder)));
+        std::thread::Builder::new()
+            .name("writes".to_owned())
+            .spawn(move || to_write.iter().for_each(|write| write(&written.folder)))?;
         let mut machine = Self {
             agent: Agent::new(config.clone(), 0),
             around: Arc::clone(&around),

@@ -148,7 +148,7 @@ fn in_path(names: &[&str]) -> Option<PathBuf> {
 fn run(args: RunArgs, place: Place) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .worker_threads(2)
+        .worker_threads(1)
         .max_blocking_threads(8)
         .build()
         .context("cannot start threads")?;
