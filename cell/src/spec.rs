@@ -249,8 +249,8 @@ pub struct RunSpec {
     pub healthy_seconds: u32,
     /// Whether it is latency-sensitive: its threads come before those of batch.
     pub latency_sensitive: bool,
-    /// A machine that has heard from no master for so many seconds stops the task by itself; left out:
-    /// it runs on.
+    /// A machine that has heard from no master for so many seconds, 1..=86400, and for two poll intervals
+    /// of the cell, stops the task by itself; left out: it runs on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_after_disconnect_seconds: Option<u32>,
 }

@@ -52,6 +52,8 @@ fn task(state: &State, incarnation: Incarnation, id: TaskId) -> Option<WantedTas
     }
     let run = &job.spec.run;
     let grace_ms = u64::from(run.grace_seconds) * 1000;
+    // A machine hears from a master that is there once in a poll interval, or a little later.
+    let heard_within_ms = 2 * state.settings().poll_interval_ms;
     let stop_after = run.stop_after_disconnect_seconds;
     Some(WantedTask {
         key: state.key(id),
@@ -64,7 +66,8 @@ fn task(state: &State, incarnation: Incarnation, id: TaskId) -> Option<WantedTas
         command: run.command.clone(),
         grace_ms,
         latency_sensitive: run.latency_sensitive,
-        stop_after_disconnect_ms: stop_after.map(|seconds| u64::from(seconds) * 1000),
+        stop_after_disconnect_ms: stop_after
+            .map(|seconds| (u64::from(seconds) * 1000).max(heard_within_ms)),
         container: job.spec.container.clone(),
         stop: is_stopping.then_some(Stop { deadline_in_ms: grace_ms }),
     })

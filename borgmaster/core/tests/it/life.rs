@@ -26,6 +26,20 @@ fn a_job_is_placed_runs_and_ends() {
 }
 
 #[test]
+fn no_task_stops_for_want_of_a_master_that_polls_as_often_as_it_does() {
+    let mut local = Local::new(1, Settings { poll_interval_ms: 2_000, ..Settings::default() });
+    for (name, seconds) in [("least", 1), ("just", 2)] {
+        let run = format!(r#", "run": {{"stop_after_disconnect_seconds": {seconds}}}"#);
+        local.submit(&job(name, 100, 1, "1", &run));
+    }
+    local.run_ms(30_000);
+    assert_eq!((local.count("least", "running"), local.count("just", "running")), (1, 1));
+    local.machines.cut_off[0] = true;
+    local.run_ms(6_000);
+    assert_eq!(local.machines.all[0].machine().alive().count(), 0);
+}
+
+#[test]
 fn a_preempted_task_gets_notice_and_comes_back() {
     let mut local = Local::new(1, Settings::default());
     local.submit(&job("stubborn", 100, 1, "3", r#", "run": {"grace_seconds": 3}"#));
