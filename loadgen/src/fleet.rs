@@ -103,17 +103,8 @@ impl Fleet {
 }
 
 fn said(actions: Vec<Action>) -> Vec<FromMachine> {
-    let said = actions.into_iter().filter_map(|action| match action {
-        Action::Reply(report) => Some(FromMachine::Report(report)),
-        Action::Refuse(refusal) => Some(FromMachine::Refusal(refusal)),
-        Action::Persist(_)
-        | Action::Start(_)
-        | Action::Adjust(_)
-        | Action::Terminate(_)
-        | Action::Kill(_)
-        | Action::Forget(_) => None,
-    });
-    said.collect()
+    let answers = actions.into_iter().filter_map(Action::answer);
+    answers.map(|it| it.map_or_else(FromMachine::Refusal, FromMachine::Report)).collect()
 }
 
 #[cfg(test)]

@@ -63,6 +63,23 @@ pub enum Action {
     Refuse(Refusal),
 }
 
+impl Action {
+    /// What of it is for the master to hear: the full state, or that its message was not acted on.
+    #[must_use]
+    pub fn answer(self) -> Option<Result<Report, Refusal>> {
+        match self {
+            Self::Reply(report) => Some(Ok(report)),
+            Self::Refuse(refusal) => Some(Err(refusal)),
+            Self::Persist(_)
+            | Self::Start(_)
+            | Self::Adjust(_)
+            | Self::Terminate(_)
+            | Self::Kill(_)
+            | Self::Forget(_) => None,
+        }
+    }
+}
+
 /// A task of which a restarted borglet found the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {

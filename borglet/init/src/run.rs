@@ -147,11 +147,15 @@ pub(crate) fn enter_groups(cgroups: &[PathBuf]) -> Step<()> {
     Ok(())
 }
 
-/// From here on the child is all there is: it tells, and notes, what becomes of it.
-fn fork(told: &File, child: impl FnOnce() -> Step<()>) -> Step<()> {
+fn fork_here() -> Step<ForkResult> {
     // SAFETY: this program has one thread, so that its copy has all that it needs.
     #[allow(unsafe_code, reason = "see above")]
-    match unsafe { nix::unistd::fork() }.at("fork")? {
+    unsafe { nix::unistd::fork() }.at("fork")
+}
+
+/// From here on the child is all there is: it tells, and notes, what becomes of it.
+fn fork(told: &File, child: impl FnOnce() -> Step<()>) -> Step<()> {
+    match fork_here()? {
         ForkResult::Parent { .. } => Ok(()),
         ForkResult::Child => {
             std::process::exit(match nix::unistd::setsid().at("setsid").and_then(|_| child()) {
@@ -294,9 +298,7 @@ impl Program {
         let pipe = || std::io::pipe().at("pipe");
         let ((heard, launch), (failed, fails)) = (pipe()?, pipe()?);
         let ((stdout, out), (stderr, err)) = (pipe()?, pipe()?);
-        // SAFETY: this program has one thread, so that its copy has all that it needs.
-        #[allow(unsafe_code, reason = "see above")]
-        let pid = match unsafe { nix::unistd::fork() }.at("fork")? {
+        let pid = match fork_here()? {
             ForkResult::Parent { child } => child,
             ForkResult::Child => {
                 drop((launch, failed, stdout, stderr));

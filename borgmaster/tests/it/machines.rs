@@ -103,11 +103,10 @@ impl Machines {
             };
             let mut actions = borglet.advance(now_ms, &behaviour);
             actions.extend(borglet.input(now_ms, input, &behaviour));
-            said.extend(actions.into_iter().filter_map(|action| match action {
-                Action::Reply(report) => Some(FromMachine::Report(report)),
-                Action::Refuse(refusal) => Some(FromMachine::Refusal(refusal)),
-                _ => None,
-            }));
+            let answers = actions.into_iter().filter_map(Action::answer);
+            said.extend(
+                answers.map(|it| it.map_or_else(FromMachine::Refusal, FromMachine::Report)),
+            );
         }
         let said = said.into_iter().map(|it| wire::FromMachine::try_from(it).unwrap()).collect();
         batches(said).into_iter().map(|messages| wire::FromBorglet { messages }).collect()

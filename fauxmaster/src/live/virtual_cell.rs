@@ -172,20 +172,15 @@ impl Machines for All {
         };
         let machine = &mut self.machines[id.index()];
         let mut said = Vec::new();
-        for action in machine.borglet.input(now.0, input, &self.does) {
-            match action {
-                Action::Reply(report) => {
+        let actions = machine.borglet.input(now.0, input, &self.does);
+        for answer in actions.into_iter().filter_map(Action::answer) {
+            said.push(match answer {
+                Ok(report) => {
                     machine.tell(&report.tasks, now.0);
-                    said.push(ShardInput::Report(id, report));
+                    ShardInput::Report(id, report)
                 }
-                Action::Refuse(refusal) => said.push(ShardInput::Refused(id, refusal)),
-                Action::Persist(_)
-                | Action::Start(_)
-                | Action::Adjust(_)
-                | Action::Terminate(_)
-                | Action::Kill(_)
-                | Action::Forget(_) => {}
-            }
+                Err(refusal) => ShardInput::Refused(id, refusal),
+            });
         }
         said
     }

@@ -46,17 +46,8 @@ impl World {
         let actions = self.machines.input(self.now, machine, input)?;
         self.note_actions(machine, &actions);
         let id = MachineId(machine);
-        for action in actions {
-            let (row, what) = match action {
-                Action::Reply(report) => ("rpc report", Ok(report)),
-                Action::Refuse(refusal) => ("rpc refusal", Err(refusal)),
-                Action::Persist(_)
-                | Action::Start(_)
-                | Action::Adjust(_)
-                | Action::Terminate(_)
-                | Action::Kill(_)
-                | Action::Forget(_) => continue,
-            };
+        for what in actions.into_iter().filter_map(Action::answer) {
+            let row = if what.is_ok() { "rpc report" } else { "rpc refusal" };
             self.send(Place::Machine(machine), Place::Master(from), row, |_| {
                 let what = match &what {
                     Ok(report) => ToMaster::Report(id, report.clone()),

@@ -54,15 +54,9 @@ impl Machines for Borglets {
             return Vec::new();
         }
         let actions = self.all[machine.index()].input(now.0, input, &behaviour);
-        let said = actions.into_iter().filter_map(|action| match action {
-            Action::Reply(report) => Some(ShardInput::Report(machine, report)),
-            Action::Refuse(refusal) => Some(ShardInput::Refused(machine, refusal)),
-            Action::Persist(_)
-            | Action::Start(_)
-            | Action::Adjust(_)
-            | Action::Terminate(_)
-            | Action::Kill(_)
-            | Action::Forget(_) => None,
+        let said = actions.into_iter().filter_map(Action::answer).map(|answer| match answer {
+            Ok(report) => ShardInput::Report(machine, report),
+            Err(refusal) => ShardInput::Refused(machine, refusal),
         });
         said.collect()
     }
